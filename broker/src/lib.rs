@@ -1,0 +1,1 @@
+//! The Flumen broker: partitions, controller, coordinators, server.

@@ -1,0 +1,1 @@
+//! Exactly-once Postgres sink for flumen-connect.

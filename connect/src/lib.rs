@@ -1,0 +1,1 @@
+//! A connect runtime: source and sink plugins, exactly-once, Kafka Connect REST.

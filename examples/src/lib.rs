@@ -1,0 +1,1 @@
+//! Programs that assert their own result.

@@ -1,0 +1,1 @@
+//! Turns message shapes into the Rust of flumen-protocol.

@@ -1,0 +1,1 @@
+//! A typed Kafka Streams DSL on timely dataflow with RocksDB stores and exactly-once commits.
