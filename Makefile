@@ -1,0 +1,41 @@
+# The commands a person types. `make demo` and `make test` do their own set-up; both may be run at any time, in any order.
+#
+#   make demo [DATA=flights.csv[.gz]] [RESUME=1] [DIR=folder]   broker + connectors + topology in one process, on real data
+#   make test                                                   everything CI runs
+#   make setup                                                  only the set-up: Debian packages, RocksDB (once per machine)
+#   make fix                                                    format, regenerate what is generated
+#   make dist                                                   the stripped release binary, target/dist/flumen
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fix dist
+
+help:
+	@sed -n '3,7s/^# \{0,1\}//p' Makefile
+
+setup:
+	@tools/setup test
+
+demo:
+	@tools/setup demo
+	@cargo build --release --locked --quiet -p flumen-examples --bin flights
+	@target/release/flights --dir "$(or $(DIR),target/demo)" $(if $(DATA),--data "$(DATA)") $(if $(RESUME),--resume)
+
+test:
+	tools/setup test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --all-targets --locked
+	cargo test --workspace --doc --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fix:
+	cargo run -q -p flumen-protocol-generator
+	cargo fmt --all
+	UPDATE=1 cargo test -q -p flumen --test tidy
+
+dist:
+	@tools/setup build
+	cargo build --profile dist --locked -p flumen
