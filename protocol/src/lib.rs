@@ -1,1 +1,3 @@
 //! Kafka's wire protocol: frames, messages, record batches, compression. No IO, no async.
+
+pub mod segment;
