@@ -1,0 +1,324 @@
+//! Reads the notation of shapes (see the head of the crate). Knows nothing of Rust.
+
+use crate::model::{Api, Field, Kind, Message, Shape, Struct, Type, Versions, snake_case};
+
+/// A line that is not in the notation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// Line number, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl std::fmt::Display for ParseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}: {}", self.line, self.problem)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+type Outcome<T> = Result<T, String>;
+
+/// Reads one shape file.
+///
+/// # Errors
+/// The first line that is not in the notation.
+pub fn parse(text: &str) -> Result<Shape, ParseError> {
+    let mut parser = Parser::default();
+    let mut last = 0;
+    for (index, line) in text.lines().enumerate() {
+        last = index + 1;
+        parser.line(line).map_err(|problem| ParseError {
+            line: last,
+            problem,
+        })?;
+    }
+    parser.finish().map_err(|problem| ParseError {
+        line: last,
+        problem,
+    })
+}
+
+/// A struct whose fields may follow: how deep they are indented, which struct of the message it is.
+struct Open {
+    indent: usize,
+    index: usize,
+}
+
+#[derive(Default)]
+struct Parser {
+    api: Option<Api>,
+    messages: Vec<Message>,
+    doc: Vec<String>,
+    open: Vec<Open>,
+}
+
+impl Parser {
+    fn line(&mut self, line: &str) -> Outcome<()> {
+        let content = line.trim_start();
+        let indent = line.len() - content.len();
+        if content.is_empty() {
+            return Ok(());
+        }
+        if let Some(doc) = content.strip_prefix('#') {
+            self.doc
+                .push(doc.strip_prefix(' ').unwrap_or(doc).to_owned());
+            return Ok(());
+        }
+        if !indent.is_multiple_of(2) {
+            return Err("indent by two spaces".to_owned());
+        }
+        let words: Vec<&str> = content.split_whitespace().collect();
+        match (indent, words[0]) {
+            (0, "api") => self.api_line(&words),
+            (0, "request" | "response" | "data") => self.message_line(&words),
+            (0, _) => Err(format!("`{}` does not begin anything", words[0])),
+            (2, "struct") => self.struct_line(&words),
+            _ => self.field_line(indent, &words),
+        }
+    }
+
+    fn api_line(&mut self, words: &[&str]) -> Outcome<()> {
+        let [_, name, key, rest @ ..] = words else {
+            return Err("api NAME KEY expected".to_owned());
+        };
+        let advertised = match rest {
+            [] => None,
+            ["advertise", range] => Some(versions(range, i16::MAX)?),
+            _ => return Err(format!("`{}` is not expected here", rest.join(" "))),
+        };
+        let key = key.parse().map_err(|_| format!("`{key}` is not a key"))?;
+        self.api = Some(Api {
+            name: (*name).to_owned(),
+            key,
+            advertised,
+        });
+        Ok(())
+    }
+
+    fn message_line(&mut self, words: &[&str]) -> Outcome<()> {
+        let (kind, name, rest) = match (words, &self.api) {
+            (["request", rest @ ..], Some(api)) => {
+                (Kind::Request, format!("{}Request", api.name), rest)
+            }
+            (["response", rest @ ..], Some(api)) => {
+                (Kind::Response, format!("{}Response", api.name), rest)
+            }
+            (["data", name, rest @ ..], None) => (Kind::Data, (*name).to_owned(), rest),
+            _ => return Err("requests and responses follow an api, data does not".to_owned()),
+        };
+        let (range, flexible_from) = match rest {
+            [range] => (versions(range, i16::MAX)?, None),
+            [range, "flexible", from] => {
+                let range = versions(range, i16::MAX)?;
+                (range, Some(versions(from, range.max)?.min))
+            }
+            _ => return Err("VERSIONS [flexible VERSIONS] expected".to_owned()),
+        };
+        self.messages.push(Message {
+            kind,
+            name: name.clone(),
+            versions: range,
+            flexible_from,
+            structs: Vec::new(),
+        });
+        self.begin_struct(name, range, 2);
+        Ok(())
+    }
+
+    fn struct_line(&mut self, words: &[&str]) -> Outcome<()> {
+        let ([_, name], Some(message)) = (words, self.messages.last()) else {
+            return Err("struct NAME within a message expected".to_owned());
+        };
+        let range = message.versions;
+        self.open.truncate(1);
+        self.begin_struct((*name).to_owned(), range, 4);
+        Ok(())
+    }
+
+    fn begin_struct(&mut self, name: String, versions: Versions, indent: usize) {
+        if indent == 2 {
+            self.open.clear();
+        }
+        let message = self.messages.last_mut().expect("a message was begun");
+        self.open.push(Open {
+            indent,
+            index: message.structs.len(),
+        });
+        message.structs.push(Struct {
+            name,
+            doc: std::mem::take(&mut self.doc),
+            versions,
+            fields: Vec::new(),
+        });
+    }
+
+    fn field_line(&mut self, indent: usize, words: &[&str]) -> Outcome<()> {
+        self.open.retain(|open| open.indent <= indent);
+        let Some(&Open { indent: at, index }) = self.open.last() else {
+            return Err("a field outside of a message".to_owned());
+        };
+        let message = self.messages.last_mut().expect("a message was begun");
+        let around = message.structs[index].versions;
+        if at != indent {
+            // fields of the struct that the field above names
+            let Some(above) = message.structs[index].fields.last() else {
+                return Err("indented below nothing".to_owned());
+            };
+            let (Some(name), range) = (struct_name(&above.ty), above.versions) else {
+                return Err(format!("{} holds no struct", above.name));
+            };
+            let name = name.to_owned();
+            let doc = std::mem::take(&mut self.doc);
+            self.begin_struct(name, range, indent);
+            self.doc = doc;
+            return self.field_line(indent, words);
+        }
+        let mut field = field(words, around)?;
+        field.doc = std::mem::take(&mut self.doc);
+        if message.flexible_from.is_none() && field.tag.is_some() {
+            return Err("a tagged field needs flexible versions".to_owned());
+        }
+        message.structs[index].fields.push(field);
+        Ok(())
+    }
+
+    fn finish(self) -> Outcome<Shape> {
+        for message in &self.messages {
+            for field in message.structs.iter().flat_map(|s| &s.fields) {
+                if let Some(name) = struct_name(&field.ty)
+                    && !message.structs.iter().any(|s| s.name == name)
+                {
+                    return Err(format!("{}: no struct {name}", snake_case(&message.name)));
+                }
+            }
+            for s in &message.structs {
+                check_tags(s)?;
+            }
+        }
+        Ok(Shape {
+            api: self.api,
+            messages: self.messages,
+        })
+    }
+}
+
+/// In every version the tags that are known are 0, 1, 2 …: what is kept as unknown comes behind all of them.
+fn check_tags(s: &Struct) -> Outcome<()> {
+    for version in s.versions.iter() {
+        let tagged = s.fields.iter().filter(|f| f.versions.contains(version));
+        let mut tags: Vec<u32> = tagged.filter_map(|f| f.tag).collect();
+        tags.sort_unstable();
+        if tags.iter().enumerate().any(|(i, tag)| i as u32 != *tag) {
+            return Err(format!("{}: version {version} has tags {tags:?}", s.name));
+        }
+    }
+    Ok(())
+}
+
+/// `name: type [versions] [tag n] [= default] [ignorable]`
+fn field(words: &[&str], around: Versions) -> Outcome<Field> {
+    let [name, ty, rest @ ..] = words else {
+        return Err("NAME: TYPE expected".to_owned());
+    };
+    let Some(name) = name.strip_suffix(':') else {
+        return Err(format!("`{name}` needs a colon"));
+    };
+    let (ty, nullable) = match ty.split_once('?') {
+        None => (*ty, None),
+        Some((ty, range)) => (ty, Some(range)),
+    };
+    let mut field = Field {
+        name: name.to_owned(),
+        doc: Vec::new(),
+        ty: parse_type(ty)?,
+        versions: around,
+        nullable: None,
+        tag: None,
+        default: None,
+        ignorable: false,
+    };
+    let mut rest = rest;
+    loop {
+        rest = match rest {
+            [] => break,
+            ["tag", tag, rest @ ..] => {
+                field.tag = Some(tag.parse().map_err(|_| format!("`{tag}` is not a tag"))?);
+                rest
+            }
+            ["=", default, rest @ ..] => {
+                field.default = Some((*default).to_owned());
+                rest
+            }
+            ["ignorable", rest @ ..] => {
+                field.ignorable = true;
+                rest
+            }
+            [range, rest @ ..] => {
+                field.versions = versions(range, around.max)?;
+                rest
+            }
+        };
+    }
+    if field.versions.min < around.min || field.versions.max > around.max {
+        return Err(format!(
+            "{name}: versions beyond those of the struct around"
+        ));
+    }
+    field.nullable = match nullable {
+        None => None,
+        Some("") => Some(field.versions),
+        Some(range) => Some(versions(range, field.versions.max)?),
+    };
+    Ok(field)
+}
+
+/// `3`, `3-5`, `3+` (to `newest`).
+fn versions(text: &str, newest: i16) -> Outcome<Versions> {
+    let number = |text: &str| {
+        text.parse()
+            .map_err(|_| format!("`{text}` is not a version"))
+    };
+    let (min, max) = match (text.strip_suffix('+'), text.split_once('-')) {
+        (Some(min), _) => (number(min)?, newest),
+        (None, Some((min, max))) => (number(min)?, number(max)?),
+        (None, None) => (number(text)?, number(text)?),
+    };
+    if min > max {
+        return Err(format!("`{text}` is an empty range"));
+    }
+    Ok(Versions { min, max })
+}
+
+fn parse_type(text: &str) -> Outcome<Type> {
+    if let Some(element) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        return Ok(Type::Array(Box::new(parse_type(element)?)));
+    }
+    Ok(match text {
+        "bool" => Type::Bool,
+        "i8" => Type::I8,
+        "i16" => Type::I16,
+        "u16" => Type::U16,
+        "i32" => Type::I32,
+        "u32" => Type::U32,
+        "i64" => Type::I64,
+        "f64" => Type::F64,
+        "string" => Type::String,
+        "bytes" => Type::Bytes,
+        "records" => Type::Records,
+        "uuid" => Type::Uuid,
+        name if name.starts_with(|c: char| c.is_ascii_uppercase()) => Type::Struct(name.to_owned()),
+        other => return Err(format!("`{other}` is not a type")),
+    })
+}
+
+/// The struct that a type holds.
+fn struct_name(ty: &Type) -> Option<&str> {
+    match ty {
+        Type::Struct(name) => Some(name),
+        Type::Array(element) => struct_name(element),
+        _ => None,
+    }
+}

@@ -1,0 +1,53 @@
+//! DeleteGroupsRequest, versions 0 to 2, flexible from version 2.
+//!
+//! Generated from `protocol/shapes` by `cargo run -p flumen-protocol-generator`; edit the shape.
+
+use crate::api::ApiKey;
+use crate::codec::{DecodeError, EncodeError, Message, Reader, Request, TaggedFields, Writer};
+use crate::message::DeleteGroupsResponse;
+
+/// DeleteGroupsRequest: the request.
+///
+/// - Version 2 is the first flexible version.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteGroupsRequest {
+    /// The group names to delete.
+    pub groups_names: Vec<String>,
+    /// Tagged fields that this build does not know; kept for a round trip.
+    pub unknown_tagged_fields: TaggedFields,
+}
+
+impl Message for DeleteGroupsRequest {
+    const NAME: &'static str = "DeleteGroupsRequest";
+    const MIN_VERSION: i16 = 0;
+    const MAX_VERSION: i16 = 2;
+
+    fn is_flexible(version: i16) -> bool {
+        version >= 2
+    }
+
+    fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        r.begin::<Self>(version)?;
+        let mut it = Self::default();
+        it.groups_names = r.array("groups_names", version)?;
+        if version >= 2 {
+            it.unknown_tagged_fields = r.unknown_tags()?;
+        }
+        Ok(it)
+    }
+
+    fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.begin::<Self>(version)?;
+        w.array("groups_names", &self.groups_names, version)?;
+        if version >= 2 {
+            w.tag_count(0, &self.unknown_tagged_fields);
+            w.unknown_tags(&self.unknown_tagged_fields, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Request for DeleteGroupsRequest {
+    const API: ApiKey = ApiKey::DeleteGroups;
+    type Response = DeleteGroupsResponse;
+}
