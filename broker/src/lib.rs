@@ -1,1 +1,8 @@
-//! The Flumen broker: partitions, controller, coordinators, server.
+//! The Flumen broker: partitions, cluster metadata, coordinators, server.
+#![allow(dead_code)]
+
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod driver;
+pub mod partition;

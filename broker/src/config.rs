@@ -1,0 +1,404 @@
+//! Broker properties as data: Kafka's dotted name, type, default, bounds and one sentence each.
+//!
+//! [`BrokerConfig`] is made once at the start and handed down; nothing reads properties later. The same table answers
+//! DescribeConfigs for the broker. Topic properties live in `flumen_log::config`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// How a property is written and what DescribeConfigs calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// Text.
+    String,
+    /// 32 bits, signed.
+    Int,
+    /// 64 bits, signed.
+    Long,
+    /// Comma-separated.
+    List,
+}
+
+/// One property the broker knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Kafka's dotted name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// What it is when not given, as text.
+    pub default: &'static str,
+    /// Smallest and largest legal number.
+    pub bounds: Option<(i64, i64)>,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// Why a set of properties is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A name nobody honours.
+    #[error("unknown property {0:?}")]
+    Unknown(String),
+    /// A value that is not of the property's type or outside its bounds.
+    #[error("{name}={value:?}: {why}")]
+    Invalid {
+        /// The property.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+fn invalid(key: &Key, value: &str, why: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid {
+        name: key.name.to_owned(),
+        value: value.to_owned(),
+        why: why.into(),
+    }
+}
+
+/// A type that a property can have.
+trait Value: Sized {
+    const KIND: Kind;
+    fn parse(key: &Key, text: &str) -> Result<Self, ConfigError>;
+}
+
+impl Value for bool {
+    const KIND: Kind = Kind::Boolean;
+    fn parse(key: &Key, text: &str) -> Result<Self, ConfigError> {
+        text.parse()
+            .map_err(|_| invalid(key, text, "must be true or false"))
+    }
+}
+
+impl Value for String {
+    const KIND: Kind = Kind::String;
+    fn parse(_: &Key, text: &str) -> Result<Self, ConfigError> {
+        Ok(text.to_owned())
+    }
+}
+
+fn number(key: &Key, text: &str) -> Result<i64, ConfigError> {
+    let n: i64 = text
+        .parse()
+        .map_err(|_| invalid(key, text, "must be a whole number"))?;
+    match key.bounds {
+        Some((min, max)) if n < min || n > max => Err(invalid(
+            key,
+            text,
+            format!("must be between {min} and {max}"),
+        )),
+        _ => Ok(n),
+    }
+}
+
+impl Value for i64 {
+    const KIND: Kind = Kind::Long;
+    fn parse(key: &Key, text: &str) -> Result<Self, ConfigError> {
+        number(key, text)
+    }
+}
+
+impl Value for i32 {
+    const KIND: Kind = Kind::Int;
+    fn parse(key: &Key, text: &str) -> Result<Self, ConfigError> {
+        i32::try_from(number(key, text)?).map_err(|_| invalid(key, text, "must fit 32 bits"))
+    }
+}
+
+/// Declares fields, their Kafka names, defaults, bounds and sentences in one place.
+macro_rules! properties {
+    ($( #[doc = $doc:literal] $field:ident: $type:ty = $default:literal, $name:literal $(, $min:literal ..= $max:expr)? ; )*) => {
+        /// The broker's configuration. Field names are Kafka's with underscores; units are in the names as Kafka has them.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct BrokerConfig {
+            $( #[doc = $doc] pub $field: $type, )*
+            /// Defaults for topics as given with the broker's names (`log.retention.ms` …), to be read by the log crate.
+            pub log_defaults: BTreeMap<String, String>,
+            /// Everything that was given explicitly: DescribeConfigs reports its source as the static broker configuration.
+            pub explicit: BTreeMap<String, String>,
+        }
+
+        /// Every property the broker knows, in the order of the declaration.
+        pub const KEYS: &[Key] = &[ $( Key {
+            name: $name, kind: <$type as Value>::KIND, default: $default,
+            bounds: properties!(@bounds $($min, $max)?), doc: $doc.trim_ascii(),
+        }, )* ];
+
+        impl BrokerConfig {
+            fn set(&mut self, key: &Key, text: &str) -> Result<(), ConfigError> {
+                match key.name {
+                    $( $name => self.$field = <$type as Value>::parse(key, text)?, )*
+                    _ => unreachable!("KEYS and the struct come from the same declaration"),
+                }
+                Ok(())
+            }
+
+            /// The value of a property as DescribeConfigs prints it.
+            #[must_use]
+            pub fn get(&self, name: &str) -> Option<String> {
+                match name {
+                    $( $name => Some(self.$field.to_string()), )*
+                    _ => None,
+                }
+            }
+        }
+
+        impl Default for BrokerConfig {
+            fn default() -> Self {
+                BrokerConfig {
+                    $( $field: {
+                        let key = Key { name: $name, kind: <$type as Value>::KIND, default: $default, bounds: None, doc: "" };
+                        <$type as Value>::parse(&key, $default).expect("defaults are written by hand and checked by a test")
+                    }, )*
+                    log_defaults: BTreeMap::new(),
+                    explicit: BTreeMap::new(),
+                }
+            }
+        }
+    };
+    (@bounds $min:literal, $max:expr) => { Some(($min, $max as i64)) };
+    (@bounds) => { None };
+}
+
+properties! {
+    /// Id of this broker in its cluster.
+    node_id: i32 = "1", "node.id", 0..=i32::MAX;
+    /// Folder of the logs.
+    log_dirs: String = "flumen-data", "log.dirs";
+    /// Address the broker listens on; port 0 picks a free one.
+    listeners: String = "PLAINTEXT://127.0.0.1:9092", "listeners";
+    /// Address clients are told to connect to; empty means the one it listens on.
+    advertised_listeners: String = "", "advertised.listeners";
+    /// Rack of this broker, told to clients.
+    broker_rack: String = "", "broker.rack";
+    /// Largest request; a larger one closes its connection.
+    socket_request_max_bytes: i32 = "104857600", "socket.request.max.bytes", 1..=i32::MAX;
+    /// Most connections at once.
+    max_connections: i32 = "10000", "max.connections", 0..=i32::MAX;
+    /// Most connections at once from one address.
+    max_connections_per_ip: i32 = "1000", "max.connections.per.ip", 0..=i32::MAX;
+    /// A connection that says nothing for so long is closed.
+    connections_max_idle_ms: i64 = "600000", "connections.max.idle.ms", 1..=i64::MAX;
+    /// Request bytes held in memory at once; beyond that no connection is read. -1 means a quarter of the machine's memory.
+    queued_max_request_bytes: i64 = "-1", "queued.max.request.bytes", -1..=i64::MAX;
+    /// Whether a metadata request or a consumer may create a topic.
+    auto_create_topics_enable: bool = "true", "auto.create.topics.enable";
+    /// Whether topics can be deleted.
+    delete_topic_enable: bool = "true", "delete.topic.enable";
+    /// Partitions of a topic that does not say how many.
+    num_partitions: i32 = "1", "num.partitions", 1..=i32::MAX;
+    /// Replicas of a topic that does not say how many.
+    default_replication_factor: i32 = "1", "default.replication.factor", 1..=i32::MAX;
+    /// In-sync replicas without which acks=all is refused.
+    min_insync_replicas: i32 = "1", "min.insync.replicas", 1..=i32::MAX;
+    /// Most bytes of one fetch response.
+    fetch_max_bytes: i32 = "57671680", "fetch.max.bytes", 1024..=i32::MAX;
+    /// Fetch sessions kept at once.
+    max_incremental_fetch_session_cache_slots: i32 = "1000", "max.incremental.fetch.session.cache.slots", 0..=i32::MAX;
+    /// Time between two looks for segments to delete, in milliseconds.
+    log_retention_check_interval_ms: i64 = "300000", "log.retention.check.interval.ms", 1..=i64::MAX;
+    /// Time from the start to the first look for segments to delete, in milliseconds.
+    log_initial_task_delay_ms: i64 = "30000", "log.initial.task.delay.ms", 0..=i64::MAX;
+    /// Threads that flush logs side by side.
+    num_flush_threads: i32 = "16", "flumen.flush.threads", 1..=256;
+    /// How long the first member of an empty group waits for others.
+    group_initial_rebalance_delay_ms: i32 = "3000", "group.initial.rebalance.delay.ms", 0..=i32::MAX;
+    /// Shortest session timeout a member may ask for.
+    group_min_session_timeout_ms: i32 = "6000", "group.min.session.timeout.ms", 1..=i32::MAX;
+    /// Longest session timeout a member may ask for.
+    group_max_session_timeout_ms: i32 = "1800000", "group.max.session.timeout.ms", 1..=i32::MAX;
+    /// Most members of a group.
+    group_max_size: i32 = "2147483647", "group.max.size", 1..=i32::MAX;
+    /// Partitions of `__consumer_offsets`.
+    offsets_topic_num_partitions: i32 = "50", "offsets.topic.num.partitions", 1..=i32::MAX;
+    /// Replicas of `__consumer_offsets`.
+    offsets_topic_replication_factor: i32 = "1", "offsets.topic.replication.factor", 1..=i16::MAX;
+    /// Segment size of `__consumer_offsets`.
+    offsets_topic_segment_bytes: i32 = "104857600", "offsets.topic.segment.bytes", 1..=i32::MAX;
+    /// How long offsets of an empty group are kept.
+    offsets_retention_minutes: i32 = "10080", "offsets.retention.minutes", 1..=i32::MAX;
+    /// Time between two looks for expired offsets, in milliseconds.
+    offsets_retention_check_interval_ms: i64 = "600000", "offsets.retention.check.interval.ms", 1..=i64::MAX;
+    /// Largest metadata text of a committed offset.
+    offset_metadata_max_bytes: i32 = "4096", "offset.metadata.max.bytes", 0..=i32::MAX;
+    /// Partitions of `__transaction_state`.
+    transaction_state_log_num_partitions: i32 = "50", "transaction.state.log.num.partitions", 1..=i32::MAX;
+    /// Replicas of `__transaction_state`.
+    transaction_state_log_replication_factor: i32 = "1", "transaction.state.log.replication.factor", 1..=i16::MAX;
+    /// Segment size of `__transaction_state`.
+    transaction_state_log_segment_bytes: i32 = "104857600", "transaction.state.log.segment.bytes", 1..=i32::MAX;
+    /// Longest transaction a producer may ask for.
+    transaction_max_timeout_ms: i32 = "900000", "transaction.max.timeout.ms", 1..=i32::MAX;
+    /// How long an unused transactional id is remembered.
+    transactional_id_expiration_ms: i32 = "604800000", "transactional.id.expiration.ms", 1..=i32::MAX;
+    /// Time between two looks for transactions that ran out of time, in milliseconds.
+    transaction_abort_timed_out_interval_ms: i32 = "10000", "transaction.abort.timed.out.transaction.cleanup.interval.ms", 1..=i32::MAX;
+    /// Time between two looks for expired transactional ids, in milliseconds.
+    transaction_remove_expired_interval_ms: i32 = "3600000", "transaction.remove.expired.transaction.cleanup.interval.ms", 1..=i32::MAX;
+    /// Whether a transactional write to a partition that is not in the transaction is refused.
+    transaction_partition_verification_enable: bool = "true", "transaction.partition.verification.enable";
+    /// How long the state of an idle idempotent producer is kept.
+    producer_id_expiration_ms: i32 = "86400000", "producer.id.expiration.ms", 1..=i32::MAX;
+}
+
+/// A host and a port that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl BrokerConfig {
+    /// Parses properties as in a `server.properties`.
+    ///
+    /// Keys that begin with `log.` and are not the broker's own are kept as defaults for topics.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key and what is wrong.
+    pub fn from_properties<K: AsRef<str>, V: AsRef<str>>(
+        properties: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<BrokerConfig, ConfigError> {
+        let mut config = BrokerConfig::default();
+        for (name, value) in properties {
+            let (name, value) = (name.as_ref().trim(), value.as_ref().trim());
+            let name = match name {
+                "log.dir" => "log.dirs",
+                "broker.id" => "node.id",
+                other => other,
+            };
+            if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+                config.set(key, value)?;
+            } else if name.starts_with("log.") {
+                config
+                    .log_defaults
+                    .insert(name.to_owned(), value.to_owned());
+            } else {
+                return Err(ConfigError::Unknown(name.to_owned()));
+            }
+            config.explicit.insert(name.to_owned(), value.to_owned());
+        }
+        config.listener()?;
+        config.advertised()?;
+        Ok(config)
+    }
+
+    /// The folder of the logs.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        PathBuf::from(&self.log_dirs)
+    }
+
+    /// Where to listen. `PLAINTEXT://:9092` means every interface.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] if it is no `PLAINTEXT://host:port`.
+    pub fn listener(&self) -> Result<Endpoint, ConfigError> {
+        let mut endpoint = parse_endpoint("listeners", &self.listeners)?;
+        if endpoint.host.is_empty() {
+            "0.0.0.0".clone_into(&mut endpoint.host);
+        }
+        Ok(endpoint)
+    }
+
+    /// What clients are told, unless it is the address the broker listens on.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] if it is no `PLAINTEXT://host:port`, or names no host.
+    pub fn advertised(&self) -> Result<Option<Endpoint>, ConfigError> {
+        if self.advertised_listeners.is_empty() {
+            return Ok(None);
+        }
+        let endpoint = parse_endpoint("advertised.listeners", &self.advertised_listeners)?;
+        if endpoint.host.is_empty() || endpoint.host == "0.0.0.0" {
+            return Err(ConfigError::Invalid {
+                name: "advertised.listeners".to_owned(),
+                value: self.advertised_listeners.clone(),
+                why: "clients need a host they can reach".to_owned(),
+            });
+        }
+        Ok(Some(endpoint))
+    }
+}
+
+fn parse_endpoint(name: &str, text: &str) -> Result<Endpoint, ConfigError> {
+    let error = |why: &str| ConfigError::Invalid {
+        name: name.to_owned(),
+        value: text.to_owned(),
+        why: why.to_owned(),
+    };
+    let rest = match text.split_once("://") {
+        Some((_, rest)) if !rest.contains(',') => rest,
+        Some(_) => return Err(error("one listener for now")),
+        None => text,
+    };
+    let (host, port) = rest
+        .rsplit_once(':')
+        .ok_or_else(|| error("must be PLAINTEXT://host:port"))?;
+    let port = port
+        .parse()
+        .map_err(|_| error("the port must be a number below 65536"))?;
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    Ok(Endpoint { host, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_legal_and_prints_as_declared() {
+        let mut config = BrokerConfig::default();
+        for key in KEYS {
+            config.set(key, key.default).unwrap();
+            assert_eq!(
+                config.get(key.name).as_deref(),
+                Some(key.default),
+                "{}",
+                key.name
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = BrokerConfig::from_properties([("num.partitons", "3")]).unwrap_err();
+        assert_eq!(error, ConfigError::Unknown("num.partitons".to_owned()));
+    }
+
+    #[test]
+    fn a_number_outside_its_bounds_is_refused() {
+        let error = BrokerConfig::from_properties([("num.partitions", "0")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "num.partitions=\"0\": must be between 1 and 2147483647"
+        );
+    }
+
+    #[test]
+    fn advertised_listeners_must_name_a_host() {
+        assert!(
+            BrokerConfig::from_properties([("advertised.listeners", "PLAINTEXT://0.0.0.0:9092")])
+                .is_err()
+        );
+        let config = BrokerConfig::from_properties([("listeners", "PLAINTEXT://:0")]).unwrap();
+        assert_eq!(
+            config.listener().unwrap(),
+            Endpoint {
+                host: "0.0.0.0".to_owned(),
+                port: 0
+            }
+        );
+        assert_eq!(config.advertised().unwrap(), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! Everything the broker takes from the world outside: disk, clock, network, randomness, threads.
+//!
+//! [`Drivers::os`] is the real machine; `tests/sim` gives a simulated set. Nothing else in this crate opens a socket, starts a
+//! task or reads a clock. Owned by [`Broker::start`](crate::Broker::start) and handed down.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::clock::{Clock, OsClock};
+
+/// The outside world, as the broker sees it.
+#[derive(Debug, Clone)]
+pub struct Drivers {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Listening sockets.
+    pub network: Arc<dyn Network>,
+    /// Random bytes: topic ids, member ids, directory ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Tasks and blocking work.
+    pub tasks: Arc<dyn Tasks>,
+}
+
+impl Drivers {
+    /// The real machine.
+    #[must_use]
+    pub fn os() -> Drivers {
+        Drivers {
+            clock: Arc::new(OsClock),
+            network: Arc::new(OsNetwork),
+            entropy: Arc::new(OsEntropy),
+            tasks: Arc::new(OsTasks),
+        }
+    }
+
+    /// Starts a task that runs until it is done; `name` is for the reader of a trace.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(name, Box::pin(task));
+    }
+
+    /// Runs `work`, which may wait for the disk, away from the tasks that serve sockets.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let (done, result) = tokio::sync::oneshot::channel();
+        self.tasks.blocking(Box::new(move || {
+            // The waiter may have gone (connection closed): the work is done all the same.
+            let _ = done.send(work());
+        }));
+        result
+            .await
+            .expect("blocking work always sends its result, or the process has panicked")
+    }
+
+    /// A random 128-bit id that is not all zeros and whose text does not begin with `-` (Kafka's `Uuid.randomUuid`).
+    #[must_use]
+    pub fn random_id(&self) -> [u8; 16] {
+        let mut id = [0u8; 16];
+        loop {
+            self.entropy.fill(&mut id);
+            // Version 4, variant 2 of RFC 9562.
+            id[6] = (id[6] & 0x0f) | 0x40;
+            id[8] = (id[8] & 0x3f) | 0x80;
+            if id[0] >> 2 != 62 {
+                return id;
+            }
+        }
+    }
+}
+
+/// Opens listening sockets.
+pub trait Network: Send + Sync + Debug {
+    /// Listens on `addr`; port 0 picks a free one.
+    fn bind(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
+}
+
+/// A listening socket.
+pub trait Listener: Send + Sync + Debug {
+    /// The next connection and who it is from.
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Socket>, SocketAddr)>>;
+    /// Where it listens, with the real port.
+    ///
+    /// # Errors
+    /// What the system says; a bound socket has an address.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// One connection. When it is a real TCP socket the server may hand file ranges to the kernel instead of reading them.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug {
+    /// Our own end of it.
+    ///
+    /// # Errors
+    /// What the system says; the listener's address serves instead.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// The TCP socket beneath, if sendfile works on it.
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// Random bytes.
+pub trait Entropy: Send + Sync + Debug {
+    /// Fills `buf`.
+    fn fill(&self, buf: &mut [u8]);
+}
+
+/// Tasks and threads.
+pub trait Tasks: Send + Sync + Debug {
+    /// Starts a task.
+    fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>);
+    /// Runs `work` where it may block. A simulation runs it inline.
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>);
+}
+
+#[derive(Debug)]
+struct OsNetwork;
+
+impl Network for OsNetwork {
+    fn bind(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            #[expect(clippy::disallowed_methods, reason = "this is the network driver")]
+            let listener = TcpListener::bind(addr).await?;
+            Ok(Box::new(OsListener(listener)) as Box<dyn Listener>)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct OsListener(TcpListener);
+
+impl Listener for OsListener {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Socket>, SocketAddr)>> {
+        Box::pin(async move {
+            let (stream, peer) = self.0.accept().await?;
+            // A response is written whole: waiting for more bytes to join it (Nagle) only adds latency.
+            stream.set_nodelay(true)?;
+            Ok((Box::new(stream) as Box<dyn Socket>, peer))
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Socket for TcpStream {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpStream::local_addr(self)
+    }
+
+    fn as_tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+#[derive(Debug)]
+struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the source of randomness"
+    )]
+    fn fill(&self, buf: &mut [u8]) {
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut urandom| urandom.read_exact(buf))
+            .expect("/dev/urandom is always readable on Linux");
+    }
+}
+
+#[derive(Debug)]
+struct OsTasks;
+
+impl Tasks for OsTasks {
+    #[expect(clippy::disallowed_methods, reason = "this is where tasks start")]
+    fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where blocking work goes"
+    )]
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        tokio::task::spawn_blocking(work);
+    }
+}

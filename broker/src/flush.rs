@@ -1,0 +1,123 @@
+//! The flush conductor: group commit for one log directory.
+//!
+//! Partitions that were appended to say so ([`FlushConductor::mark`]). A round takes all of them, flushes them side by side and
+//! reports each one's durable end; what was appended meanwhile goes into the next round, which starts when this one ends. So the
+//! batch grows by itself with the load, and nothing ticks when nothing happens.
+//!
+//! A failed flush fences the directory for good: the kernel may have dropped the dirty pages and will report success the next time
+//! (fsyncgate). Nothing is retried; produce answers KAFKA_STORAGE_ERROR, reads go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::driver::Drivers;
+use crate::partition::Partition;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct FlushConductor {
+    next_round: Mutex<Vec<Arc<Partition>>>,
+    marked: Notify,
+    idle: Notify,
+    /// Rounds that were begun and not ended: 0 or 1.
+    running: AtomicUsize,
+    fenced: AtomicBool,
+    threads: usize,
+}
+
+impl FlushConductor {
+    /// `threads`: how many flushes may run side by side.
+    pub(crate) fn new(threads: usize) -> Arc<FlushConductor> {
+        Arc::new(FlushConductor {
+            next_round: Mutex::new(Vec::new()),
+            marked: Notify::new(),
+            idle: Notify::new(),
+            running: AtomicUsize::new(0),
+            fenced: AtomicBool::new(false),
+            threads: threads.max(1),
+        })
+    }
+
+    /// Takes `partition` into the next round.
+    pub(crate) fn mark(&self, partition: &Arc<Partition>) {
+        if partition.in_next_flush.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.next_round.lock().push(Arc::clone(partition));
+        self.marked.notify_one();
+    }
+
+    /// Whether a flush has failed: nothing more is acknowledged from this directory.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
+    }
+
+    /// Flushes whatever is marked, for ever. Runs as one task.
+    pub(crate) async fn run(self: Arc<Self>, drivers: Drivers) {
+        loop {
+            self.marked.notified().await;
+            loop {
+                self.running.store(1, Ordering::Release);
+                let round = std::mem::take(&mut *self.next_round.lock());
+                if round.is_empty() {
+                    self.running.store(0, Ordering::Release);
+                    self.idle.notify_waiters();
+                    break;
+                }
+                self.flush_round(&drivers, round).await;
+            }
+        }
+    }
+
+    /// Waits until nothing is marked or being flushed. For a clean shutdown, after the last append.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.next_round.lock().is_empty() && self.running.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    async fn flush_round(self: &Arc<Self>, drivers: &Drivers, round: Vec<Arc<Partition>>) {
+        for partition in &round {
+            // Before its flush starts: an append from here on marks it for the next round.
+            partition.in_next_flush.store(false, Ordering::Release);
+        }
+        let round: Arc<[Arc<Partition>]> = round.into();
+        let next = Arc::new(AtomicUsize::new(0));
+        let workers = self.threads.min(round.len());
+        let mut flushing = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let (conductor, round, next) = (Arc::clone(self), Arc::clone(&round), Arc::clone(&next));
+            flushing.push(drivers.blocking(move || {
+                while let Some(partition) = round.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    conductor.flush_one(partition);
+                }
+            }));
+        }
+        futures_util::future::join_all(flushing).await;
+    }
+
+    fn flush_one(&self, partition: &Arc<Partition>) {
+        if self.is_fenced() {
+            return partition.on_flush_failed();
+        }
+        match partition.log().flush() {
+            Ok(durable_end) => partition.on_flushed(durable_end),
+            Err(error) => {
+                if !self.fenced.swap(true, Ordering::AcqRel) {
+                    tracing::error!(
+                        partition = %partition.name(), %error,
+                        "flush failed: the log directory takes no more writes until the broker is restarted"
+                    );
+                }
+                partition.on_flush_failed();
+            }
+        }
+    }
+}

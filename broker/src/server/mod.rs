@@ -1,0 +1,144 @@
+//! The listening socket: accepts connections within limits, and lets them go at the end.
+//!
+//! Owns the counts of connections and of request bytes held in memory. Knows nothing of requests: each connection runs
+//! `connection.rs` as its own task.
+
+pub(crate) mod connection;
+pub(crate) mod vigil;
+pub(crate) mod writer;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::driver::{Listener, Socket};
+use crate::node::Node;
+use connection::Connection;
+
+/// Request memory is counted in units of this many bytes.
+pub(crate) const MEMORY_UNIT: usize = 1024;
+/// After the listener failed (usually: no file descriptors left), wait this long before the next accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) node: Arc<Node>,
+    /// Request bytes that may be in memory, in [`MEMORY_UNIT`]s.
+    pub(crate) request_memory: Arc<Semaphore>,
+    /// How many units there are in all: a single request takes at most this.
+    pub(crate) request_memory_units: usize,
+    /// Cancelled when the broker stops.
+    pub(crate) stop: CancellationToken,
+    /// Where the listener is, for sockets that do not know their own address.
+    pub(crate) local_addr: SocketAddr,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    all: usize,
+    by_ip: BTreeMap<IpAddr, usize>,
+    /// Whether the present refusals have been logged.
+    refusing: bool,
+}
+
+impl Server {
+    pub(crate) fn new(node: Arc<Node>, stop: CancellationToken, local_addr: SocketAddr) -> Arc<Server> {
+        let configured = usize::try_from(node.config.queued_max_request_bytes).unwrap_or(DEFAULT_REQUEST_MEMORY);
+        let units = (configured / MEMORY_UNIT).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        Arc::new(Server {
+            node,
+            request_memory: Arc::new(Semaphore::new(units)),
+            request_memory_units: units,
+            stop,
+            local_addr,
+            connections: Mutex::new(Connections::default()),
+        })
+    }
+
+    /// Accepts until the broker stops; `tracker` counts the connections that are still open.
+    pub(crate) async fn accept(self: Arc<Self>, listener: Box<dyn Listener>, tracker: TaskTracker) {
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    failing = false;
+                    self.welcome(socket, peer, &tracker);
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(%error, "cannot accept connections; trying again until it works");
+                    }
+                    self.node.drivers.clock.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn welcome(self: &Arc<Self>, socket: Box<dyn Socket>, peer: SocketAddr, tracker: &TaskTracker) {
+        let Some(place) = self.take_place(peer.ip()) else {
+            return;
+        };
+        let server = Arc::clone(self);
+        let task = async move {
+            Connection::new(&server, socket, peer).run().await;
+            drop(place);
+        };
+        self.node.drivers.spawn("connection", tracker.track_future(task));
+    }
+
+    fn take_place(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+        let config = &self.node.config;
+        let limit = |n: i32| usize::try_from(n).unwrap_or(0);
+        let mut connections = self.connections.lock();
+        let of_ip = connections.by_ip.get(&ip).copied().unwrap_or(0);
+        if connections.all >= limit(config.max_connections) || of_ip >= limit(config.max_connections_per_ip) {
+            if !std::mem::replace(&mut connections.refusing, true) {
+                tracing::warn!(
+                    %ip, all = connections.all, from_this_address = of_ip,
+                    "too many connections: refusing more (max.connections, max.connections.per.ip)"
+                );
+            }
+            return None;
+        }
+        connections.all += 1;
+        *connections.by_ip.entry(ip).or_default() += 1;
+        Some(Place { server: Arc::clone(self), ip })
+    }
+}
+
+/// Used where `queued.max.request.bytes` does not say: half of what small machines have left, and enough for five of the largest
+/// requests.
+const DEFAULT_REQUEST_MEMORY: usize = 512 << 20;
+
+/// One connection's place among the allowed ones.
+struct Place {
+    server: Arc<Server>,
+    ip: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut connections = self.server.connections.lock();
+        connections.all -= 1;
+        connections.refusing = false;
+        if let Some(count) = connections.by_ip.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                connections.by_ip.remove(&self.ip);
+            }
+        }
+    }
+}
