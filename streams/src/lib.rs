@@ -1,7 +1,9 @@
 //! A typed Kafka Streams DSL on timely dataflow with RocksDB stores and exactly-once commits.
+mod commit;
 pub mod dataflow;
 pub mod error;
 mod operator;
+mod position;
 mod record;
 pub mod serde;
 pub mod state;

@@ -141,6 +141,16 @@ impl<K: StoreKey, V: Clone, A: Clone + 'static> WindowedAggregate<K, V, A> {
 impl<K: StoreKey, V: Clone, A: Clone + 'static> Sink<Record<K, V>> for WindowedAggregate<K, V, A> {
     fn push(&mut self, batch: &mut Vec<Record<K, V>>) -> Flow {
         self.context.running.set(self.node);
+        let windows = self.windows;
+        let touched = batch.iter().flat_map(|record| {
+            windows
+                .starts(record.timestamp)
+                .map(|start| (&record.key, start))
+        });
+        self.store
+            .borrow_mut()
+            .prefetch(touched)
+            .map_err(EngineError::State)?;
         for record in batch.drain(..) {
             self.stream_time = self.stream_time.max(record.timestamp);
             for start in self.windows.starts(record.timestamp) {

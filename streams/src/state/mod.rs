@@ -1,7 +1,7 @@
 //! State stores: what an operator sees (typed, in memory) and what lies beneath (bytes, committed epochs only).
 //!
 //! ```text
-//! operator → KeyValueStore<K, V> / WindowStore<K, V>      cache.rs: typed write-back cache, dirty list, undo per open epoch
+//! operator → KeyValueStore<K, V> / WindowStore<K, V>      cache.rs, windows.rs: typed write-back cache; table.rs: dirty list, undo per open epoch
 //!                → changelog records at the end of an epoch (one per changed key)
 //!                → StateBackend, at a spill, with what is committed         memory.rs, rocks.rs
 //! ```
@@ -13,12 +13,15 @@ mod cache;
 pub mod key;
 pub mod memory;
 pub mod rocks;
+mod table;
+mod windows;
 
 use std::any::Any;
 use std::sync::Arc;
 
 pub use backend::{Batch, StateBackend, StateError};
-pub use cache::{KeyValueStore, StoreKey, WindowStore};
+pub use cache::{KeyValueStore, StoreKey};
+pub use windows::WindowStore;
 
 use crate::serde::Serde;
 
@@ -117,9 +120,21 @@ pub trait Store {
     /// The backend's.
     fn spill(&mut self) -> Result<(), StateError>;
 
+    /// Takes back every epoch that is not committed.
+    fn abort(&mut self);
+
     /// Bytes (about) that are changed and not yet in the backend.
     fn dirty_bytes(&self) -> usize;
+
+    /// Bytes (about) in memory.
+    fn cached_bytes(&self) -> usize;
+
+    /// Lets entries that are in the backend go from memory until about `keep_bytes` are left. Best right after a spill.
+    fn evict(&mut self, keep_bytes: usize);
 
     /// For queries by type: downcast to the store.
     fn as_any(&mut self) -> &mut dyn Any;
 }
+
+#[cfg(test)]
+mod tests;
