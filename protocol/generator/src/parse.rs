@@ -21,11 +21,11 @@ impl std::error::Error for ParseError {}
 
 type Outcome<T> = Result<T, String>;
 
-/// Reads one shape file.
+/// Reads one shape file; `file` is its name.
 ///
 /// # Errors
 /// The first line that is not in the notation.
-pub fn parse(text: &str) -> Result<Shape, ParseError> {
+pub fn parse(file: &str, text: &str) -> Result<Shape, ParseError> {
     let mut parser = Parser::default();
     let mut last = 0;
     for (index, line) in text.lines().enumerate() {
@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<Shape, ParseError> {
             problem,
         })?;
     }
-    parser.finish().map_err(|problem| ParseError {
+    parser.finish(file).map_err(|problem| ParseError {
         line: last,
         problem,
     })
@@ -185,7 +185,7 @@ impl Parser {
         Ok(())
     }
 
-    fn finish(self) -> Outcome<Shape> {
+    fn finish(self, file: &str) -> Outcome<Shape> {
         for message in &self.messages {
             for field in message.structs.iter().flat_map(|s| &s.fields) {
                 if let Some(name) = struct_name(&field.ty)
@@ -199,6 +199,7 @@ impl Parser {
             }
         }
         Ok(Shape {
+            file: file.to_owned(),
             api: self.api,
             messages: self.messages,
         })
