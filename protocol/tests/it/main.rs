@@ -11,6 +11,7 @@ mod differential;
 mod encoding;
 mod frames;
 mod generated;
+mod golden;
 mod hostile;
 mod messages;
 mod round_trip;
