@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-pub use crate::state::StateError;
+use crate::state::StateError;
 
 /// A topology that cannot run. Returned by `StreamsBuilder::build`; fix the program.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -51,7 +51,7 @@ pub enum TopologyError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SerdeError {
     /// The record has no key or no value, and the serde reads none.
-    #[error("null, but the serde reads only values that are there; use `.nullable()`")]
+    #[error("null, but the serde reads only values that are there; use `serde::nullable`")]
     Null,
     /// A number of another size.
     #[error("{expected} bytes expected, {actual} found")]

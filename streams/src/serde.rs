@@ -42,14 +42,6 @@ pub trait Serde<T>: Send + Sync {
     fn null(&self) -> Result<T, SerdeError> {
         Err(SerdeError::Null)
     }
-
-    /// A serde of `Option<T>`: `None` is null on the wire.
-    fn nullable(self) -> Nullable<Self>
-    where
-        Self: Sized,
-    {
-        Nullable(self)
-    }
 }
 
 impl<T> Serde<T> for Arc<dyn Serde<T>> {
@@ -70,9 +62,14 @@ impl<T> Serde<T> for Arc<dyn Serde<T>> {
     }
 }
 
-/// See [`Serde::nullable`].
+/// See [`nullable`].
 #[derive(Clone, Copy, Debug)]
 pub struct Nullable<S>(S);
+
+/// The serde of `Option<T>`: `None` is null on the wire, as a missing key or a tombstone.
+pub fn nullable<S>(serde: S) -> Nullable<S> {
+    Nullable(serde)
+}
 
 impl<T, S: Serde<T>> Serde<Option<T>> for Nullable<S> {
     fn serialize(&self, value: &Option<T>, out: &mut Vec<u8>) -> Result<(), SerdeError> {
@@ -346,9 +343,9 @@ mod tests {
     #[test]
     fn null_needs_a_nullable_serde() {
         assert_eq!(Serde::<String>::null(&string()), Err(SerdeError::Null));
-        assert_eq!(string().nullable().null(), Ok(None));
-        assert!(string().nullable().is_null(&None));
-        assert_eq!(written(&string().nullable(), &Some("a".to_owned())), b"a");
+        assert_eq!(nullable(string()).null(), Ok(None));
+        assert!(nullable(string()).is_null(&None));
+        assert_eq!(written(&nullable(string()), &Some("a".to_owned())), b"a");
     }
 
     #[test]

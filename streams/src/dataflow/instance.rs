@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::outbox::{Outbox, Position};
-use crate::error::{EngineError, StateError};
+use crate::error::EngineError;
 use crate::operator::source::SourceStage;
 use crate::state::memory::MemoryStore;
-use crate::state::{Epoch, StateBackend, Store, StoreSpec};
+use crate::state::{Epoch, StateBackend, StateError, Store, StoreSpec};
 use crate::time::NO_TIMESTAMP;
 use crate::topology::{NodeId, NodeKind, Subtopology, TaskId, Topology};
 
