@@ -34,8 +34,8 @@ pub(crate) type Port<T> = Rc<RefCell<dyn Sink<T>>>;
 pub(crate) trait EpochStage {
     /// Sends what it holds.
     fn end_epoch(&mut self) -> Flow;
-    /// Its stream time, if windows depend on it.
-    fn stream_time(&self) -> Option<i64> {
+    /// Name of its store and its stream time, if windows depend on it.
+    fn stream_time(&self) -> Option<(&str, i64)> {
         None
     }
 }
@@ -192,14 +192,10 @@ impl Instance {
         self.start.positions.get(&index)
     }
 
-    /// Stream time of the node being built, as committed.
-    pub(crate) fn stream_time_start(&self) -> i64 {
-        let name = self.node_name();
-        let times = self
-            .start
-            .positions
-            .values()
-            .filter_map(|position| position.stream_times.get(name));
+    /// Stream time at which the windows of `store` stood, as committed.
+    pub(crate) fn stream_time_start(&self, store: &str) -> i64 {
+        let positions = self.start.positions.values();
+        let times = positions.filter_map(|position| position.stream_times.get(store));
         times.copied().max().unwrap_or(NO_TIMESTAMP)
     }
 
@@ -287,11 +283,11 @@ impl Instance {
     }
 
     fn note_positions(&self) {
-        let (task, topology) = (self.context.task, &self.topology);
+        let task = self.context.task;
         let mut stream_times = BTreeMap::new();
-        for (node, stage) in &self.epoch_stages {
-            if let Some(time) = stage.borrow().stream_time() {
-                stream_times.insert(topology.nodes[*node].name.clone(), time);
+        for stage in self.epoch_stages.values() {
+            if let Some((store, time)) = stage.borrow().stream_time() {
+                stream_times.insert(store.to_owned(), time);
             }
         }
         for source in &self.sources {

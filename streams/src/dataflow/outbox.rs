@@ -52,7 +52,7 @@ pub struct Position {
     pub next_offset: i64,
     /// Largest event time read from the partition, [`NO_TIMESTAMP`] if none.
     pub partition_time: i64,
-    /// Stream time of each windowed node of the task, by node name.
+    /// Stream time of each windowed store of the task, by its name.
     pub stream_times: BTreeMap<String, i64>,
 }
 

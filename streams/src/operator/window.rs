@@ -23,6 +23,7 @@ struct WindowedAggregate<K, V, A> {
     retention_ms: i64,
     step: Step<K, V, A>,
     store: Rc<RefCell<WindowStore<K, A>>>,
+    store_name: String,
     /// Largest event time seen (Kafka: `observedStreamTime`); survives restarts in the committed position.
     stream_time: i64,
     caching: bool,
@@ -56,7 +57,8 @@ pub(crate) fn build<K, V, A>(
         windows: window.windows,
         retention_ms: window.retention_ms,
         step: Arc::clone(step),
-        stream_time: instance.stream_time_start(),
+        store_name: options.store.clone(),
+        stream_time: instance.stream_time_start(&options.store),
         store: instance.store(&options.store, |spec, backend| {
             WindowStore::new(spec, serdes, backend)
         }),
@@ -198,7 +200,7 @@ impl<K: StoreKey, V: Clone, A: Clone + 'static> EpochStage for WindowedAggregate
         Ok(())
     }
 
-    fn stream_time(&self) -> Option<i64> {
-        Some(self.stream_time)
+    fn stream_time(&self) -> Option<(&str, i64)> {
+        Some((&self.store_name, self.stream_time))
     }
 }

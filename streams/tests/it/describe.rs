@@ -29,7 +29,32 @@ fn delays() -> Topology {
 
 #[test]
 fn a_repartition_cuts_the_topology_in_two() {
-    insta::assert_snapshot!(delays().describe(), @r"");
+    insta::assert_snapshot!(delays().describe(), @r"
+    Topologies:
+       Sub-topology: 0
+        Source: KSTREAM-SOURCE-0000000000 (topics: [flights])
+          --> KSTREAM-FILTER-0000000001
+        Processor: KSTREAM-FILTER-0000000001 (stores: [])
+          --> KSTREAM-KEY-SELECT-0000000002
+          <-- KSTREAM-SOURCE-0000000000
+        Processor: KSTREAM-KEY-SELECT-0000000002 (stores: [])
+          --> by-carrier-repartition-sink
+          <-- KSTREAM-FILTER-0000000001
+        Sink: by-carrier-repartition-sink (topic: by-carrier-repartition)
+          <-- KSTREAM-KEY-SELECT-0000000002
+
+      Sub-topology: 1
+        Source: by-carrier-repartition-source (topics: [by-carrier-repartition])
+          --> KSTREAM-AGGREGATE-0000000003
+        Processor: KSTREAM-AGGREGATE-0000000003 (stores: [delays])
+          --> KTABLE-TOSTREAM-0000000004
+          <-- by-carrier-repartition-source
+        Processor: KTABLE-TOSTREAM-0000000004 (stores: [])
+          --> KSTREAM-SINK-0000000005
+          <-- KSTREAM-AGGREGATE-0000000003
+        Sink: KSTREAM-SINK-0000000005 (topic: carrier-delays)
+          <-- KTABLE-TOSTREAM-0000000004
+    ");
 }
 
 #[test]
@@ -41,7 +66,28 @@ fn branches_and_merges_are_drawn_with_all_their_edges() {
     let even = split.default_branch();
     odd.merge(&even).to("all", Produced::with(string(), i64()));
     odd.to("odd", Produced::with(string(), i64()));
-    insta::assert_snapshot!(builder.build().unwrap().describe(), @r"");
+    insta::assert_snapshot!(builder.build().unwrap().describe(), @r"
+    Topologies:
+       Sub-topology: 0
+        Source: KSTREAM-SOURCE-0000000000 (topics: [numbers])
+          --> KSTREAM-BRANCH-0000000001
+        Processor: KSTREAM-BRANCH-0000000001 (stores: [])
+          --> KSTREAM-BRANCHCHILD-0000000002, KSTREAM-BRANCHCHILD-0000000003
+          <-- KSTREAM-SOURCE-0000000000
+        Processor: KSTREAM-BRANCHCHILD-0000000002 (stores: [])
+          --> KSTREAM-MERGE-0000000004, KSTREAM-SINK-0000000006
+          <-- KSTREAM-BRANCH-0000000001
+        Processor: KSTREAM-BRANCHCHILD-0000000003 (stores: [])
+          --> KSTREAM-MERGE-0000000004
+          <-- KSTREAM-BRANCH-0000000001
+        Processor: KSTREAM-MERGE-0000000004 (stores: [])
+          --> KSTREAM-SINK-0000000005
+          <-- KSTREAM-BRANCHCHILD-0000000002, KSTREAM-BRANCHCHILD-0000000003
+        Sink: KSTREAM-SINK-0000000005 (topic: all)
+          <-- KSTREAM-MERGE-0000000004
+        Sink: KSTREAM-SINK-0000000006 (topic: odd)
+          <-- KSTREAM-BRANCHCHILD-0000000002
+    ");
 }
 
 #[test]
@@ -51,7 +97,10 @@ fn internal_topics_have_kafkas_names_and_never_lose_records_by_time() {
         .iter()
         .map(|topic| format!("{} {} {:?}", topic.name, topic.partitions, topic.configs))
         .collect();
-    insta::assert_snapshot!(drawn.join("\n"), @r"");
+    insta::assert_snapshot!(drawn.join("\n"), @r#"
+    demo-by-carrier-repartition 6 {"cleanup.policy": "delete", "retention.bytes": "-1", "retention.ms": "-1"}
+    demo-delays-changelog 6 {"cleanup.policy": "compact"}
+    "#);
 }
 
 #[test]
