@@ -129,11 +129,7 @@ impl LineCutter {
         }
         let too_long = self.dropped > 0 || bytes.len() > self.max_bytes;
         bytes.truncate(self.max_bytes);
-        let whole = if too_long {
-            Bytes::new()
-        } else {
-            whole
-        };
+        let whole = if too_long { Bytes::new() } else { whole };
         lines.push_back(Line {
             start: self.position,
             end: self.position + len,
@@ -152,8 +148,10 @@ impl LineCutter {
     fn keep(&mut self, data: &[u8]) {
         // `\r` may still become part of a line end, so one byte more than the limit is no excess yet.
         if data.len() > self.max_bytes + 2 {
-            self.dropped += (data.len() - self.max_bytes) as u64;
+            self.dropped += (data.len() - self.max_bytes - 1) as u64;
             self.rest.extend_from_slice(&data[..self.max_bytes]);
+            // What a quote means depends on the byte before it.
+            self.rest.extend_from_slice(&data[data.len() - 1..]);
         } else {
             self.rest.extend_from_slice(data);
         }
