@@ -4,5 +4,6 @@
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub(crate) mod coordinator;
 pub mod driver;
 pub mod partition;

@@ -21,7 +21,7 @@ pub struct Writer {
 }
 
 /// A tagged field being written, between [`Writer::begin_tag`] and [`Writer::end_tag`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct OpenTag {
     start: usize,
 }
