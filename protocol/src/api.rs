@@ -20,8 +20,13 @@ struct Api {
 
 /// The row of a key.
 fn row(key: ApiKey) -> &'static Api {
-    let row = table::TABLE.iter().find(|row| row.key == key);
-    row.expect("the table has a row for every key; both are generated from one list")
+    find(key.code()).expect("the table has a row for every key; both are generated from one list")
+}
+
+/// The row of a key's number.
+fn find(code: i16) -> Option<&'static Api> {
+    let place = table::TABLE.binary_search_by_key(&code, |row| row.key.code());
+    place.ok().map(|place| &table::TABLE[place])
 }
 
 /// The versions of an API that this build reads and writes.
@@ -50,8 +55,7 @@ impl ApiKey {
 
     /// The API of a key; `None` if this build does not know it.
     pub fn from_code(code: i16) -> Option<Self> {
-        let found = table::TABLE.iter().find(|row| row.key.code() == code);
-        found.map(|row| row.key)
+        find(code).map(|row| row.key)
     }
 
     /// Kafka's key.

@@ -1,7 +1,7 @@
 //! One record inside a batch: varints, key and value that may be null or empty, headers in order and with duplicates.
 //!
 //! `batch.rs` walks records with [`RecordRef::parse`] (borrowed, nothing allocated) and hands out [`Record`]s (slices that
-//! share the batch's buffer). `builder.rs` writes them with [`encode`]. This file knows nothing of batches.
+//! share the batch's buffer). `builder.rs` writes them with `encode`. This file knows nothing of batches.
 //!
 //! ```text
 //! varint length of what follows
@@ -226,7 +226,7 @@ impl<'a> RecordRef<'a> {
     }
 }
 
-/// What [`encode`] writes besides offset and timestamp.
+/// What `encode` writes besides offset and timestamp.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Body<'a> {
     pub(crate) key: Option<&'a [u8]>,

@@ -1,2 +1,62 @@
-//! A typed Kafka Streams DSL on timely dataflow with RocksDB stores and exactly-once commits.
+//! Stream processing in Rust: Kafka Streams' DSL, typed, on timely dataflow, with RocksDB stores and exactly-once commits.
+//!
+//! Word count, and its test without a broker:
+//!
+//! ```
+//! use flumen_streams::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, TopologyTestDriver, serde};
+//!
+//! let builder = StreamsBuilder::new();
+//! builder
+//!     .stream("lines", Consumed::values(serde::string()))
+//!     .flat_map_values(|line: String| line.to_lowercase().split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+//!     .group_by(|_, word| word.clone(), Grouped::with(serde::string(), serde::string()))
+//!     .count(Materialized::as_("counts"))
+//!     .to_stream()
+//!     .to("words", Produced::with(serde::string(), serde::i64()));
+//! let topology = builder.build()?;
+//!
+//! let driver = TopologyTestDriver::new(topology);
+//! let lines = driver.create_input_topic("lines", serde::nothing(), serde::string());
+//! let words = driver.create_output_topic("words", serde::string(), serde::i64());
+//! lines.pipe_input((), "the river and the sea".to_owned(), 0);
+//! assert_eq!(words.read_key_values(), [("the".to_owned(), 2), ("river".to_owned(), 1), ("and".to_owned(), 1), ("sea".to_owned(), 1)]);
+//! # Ok::<(), flumen_streams::TopologyError>(())
+//! ```
+//!
+//! The words, as Kafka Streams uses them:
+//! - a *record* is a key, a value and an event time in ms;
+//! - a *stream* ([`KStream`]) is records, each a fact; a *table* ([`KTable`]) is records, each the new value of its key;
+//! - a *topology* ([`Topology`]) is what a [`StreamsBuilder`] wrote down; where records must meet by a new key it is cut into
+//!   *sub-topologies* by repartition topics;
+//! - a *task* ([`TaskId`]) is one sub-topology on one partition of its inputs: the unit of work that moves between processes;
+//! - a *store* holds a task's state, and has a changelog topic from which it can be rebuilt anywhere;
+//! - an *epoch* is what one transaction commits: outputs, changes of state and input positions, all or none.
+
+mod builder;
+mod commit;
+pub mod dataflow;
+mod error;
+mod grouped;
+mod kstream;
+mod ktable;
+mod operator;
+mod position;
+mod record;
+pub mod serde;
 pub mod state;
+mod testing;
+pub mod time;
+mod topology;
+mod window;
+
+pub use builder::{Consumed, Grouped, Materialized, Produced, Repartitioned, StreamsBuilder};
+pub use error::{EngineError, SerdeError, TopologyError};
+pub use grouped::{KGroupedStream, TimeWindowedKStream};
+pub use kstream::{BranchedKStream, KStream};
+pub use ktable::KTable;
+pub use operator::source::OnDeserializationError;
+pub use record::{Headers, Record};
+pub use testing::{TestInputTopic, TestOutputTopic, TopologyTestDriver};
+pub use time::TimestampExtractor;
+pub use topology::{InternalTopic, Subtopology, TaskId, TopicRef, Topology};
+pub use window::{TimeWindows, Window, Windowed};

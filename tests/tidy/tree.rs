@@ -22,6 +22,7 @@ const DRIVERS: &[&str] = &[
     "connect/src/sink_task.rs",
     "connect/src/rest.rs",
     "connect/plugins/",
+    "protocol/generator/src/files.rs",
     "protocol/generator/src/main.rs",
     "cli/",
     "examples/",

@@ -139,7 +139,7 @@ struct Envelope<'a> {
 }
 
 impl Converter for JsonConverter {
-    fn to_bytes(&self, _topic: &str, data: &Data) -> Result<Option<Bytes>, DataError> {
+    fn encode(&self, _topic: &str, data: &Data) -> Result<Option<Bytes>, DataError> {
         if data.schema.is_none() && data.value.is_null() {
             return Ok(None);
         }
@@ -173,7 +173,7 @@ impl Converter for JsonConverter {
         Ok(Some(out.into()))
     }
 
-    fn from_bytes(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError> {
+    fn decode(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError> {
         let Some(bytes) = bytes else {
             return Ok(Data::NULL);
         };

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 fn check(schema: Schema, value: Value, json: &str) {
     let converter = JsonConverter::new(true);
     let data = Data::with_schema(Arc::new(schema), value);
-    let bytes = converter.to_bytes("t", &data).unwrap().unwrap();
+    let bytes = converter.encode("t", &data).unwrap().unwrap();
     assert_eq!(std::str::from_utf8(&bytes).unwrap(), json);
     assert_eq!(
-        converter.from_bytes("t", Some(&bytes)).unwrap(),
+        converter.decode("t", Some(&bytes)).unwrap(),
         data,
         "{json}"
     );
@@ -107,7 +107,7 @@ fn a_default_stands_in_for_null() {
         br#"{"schema":{"type":"int32","optional":true,"default":5},"payload":null}"#,
     );
     let data = JsonConverter::new(true)
-        .from_bytes("t", Some(&json))
+        .decode("t", Some(&json))
         .unwrap();
     assert_eq!(data.value, Value::Int32(5));
     let keep = make(
@@ -116,7 +116,7 @@ fn a_default_stands_in_for_null() {
     )
     .unwrap();
     assert_eq!(
-        keep.from_bytes("t", Some(&json)).unwrap().value,
+        keep.decode("t", Some(&json)).unwrap().value,
         Value::Null
     );
 }
@@ -127,7 +127,7 @@ fn plain_json_is_exact_and_text_is_a_slice() {
     let json = Bytes::from_static(
         br#"{"a":1,"b":[0.1,18446744073709551615,null],"c":"text","d":"es\nc"}"#,
     );
-    let data = converter.from_bytes("t", Some(&json)).unwrap();
+    let data = converter.decode("t", Some(&json)).unwrap();
     assert_eq!(data.value.field("a"), Some(&Value::Int64(1)));
     let Some(Value::String(text)) = data.value.field("c") else {
         panic!("text")
@@ -142,16 +142,16 @@ fn plain_json_is_exact_and_text_is_a_slice() {
         false,
     )
     .unwrap();
-    assert_eq!(numeric.to_bytes("t", &data).unwrap().unwrap(), json);
-    assert_eq!(converter.from_bytes("t", None).unwrap(), Data::NULL);
-    assert_eq!(converter.to_bytes("t", &Data::NULL).unwrap(), None);
+    assert_eq!(numeric.encode("t", &data).unwrap().unwrap(), json);
+    assert_eq!(converter.decode("t", None).unwrap(), Data::NULL);
+    assert_eq!(converter.encode("t", &Data::NULL).unwrap(), None);
 }
 
 #[test]
 fn what_does_not_fit_is_refused_with_a_reason() {
     let refused = |json: &'static str, reason: &str| {
         let error = JsonConverter::new(true)
-            .from_bytes("t", Some(&Bytes::from_static(json.as_bytes())))
+            .decode("t", Some(&Bytes::from_static(json.as_bytes())))
             .unwrap_err();
         assert!(error.0.contains(reason), "{json}: {error}");
     };
@@ -179,7 +179,7 @@ fn what_does_not_fit_is_refused_with_a_reason() {
         "field x: INT64 Int64(1) is no string",
     );
     let plain = |json: &'static [u8]| {
-        JsonConverter::new(false).from_bytes("t", Some(&Bytes::from_static(json)))
+        JsonConverter::new(false).decode("t", Some(&Bytes::from_static(json)))
     };
     assert!(plain(b"{} x").is_err());
     assert!(plain(&[b'['; 100_000]).is_err(), "depth is bounded");
@@ -191,9 +191,9 @@ proptest! {
     fn any_plain_value_comes_back(value in plain_value()) {
         let converter = JsonConverter::new(false);
         let data = Data::schemaless(value);
-        match converter.to_bytes("t", &data).unwrap() {
+        match converter.encode("t", &data).unwrap() {
             None => prop_assert!(data.value.is_null()),
-            Some(bytes) => prop_assert_eq!(converter.from_bytes("t", Some(&bytes)).unwrap(), data),
+            Some(bytes) => prop_assert_eq!(converter.decode("t", Some(&bytes)).unwrap(), data),
         }
     }
 }

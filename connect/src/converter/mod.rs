@@ -24,13 +24,13 @@ pub trait Converter: Send + Sync + Debug {
     ///
     /// # Errors
     /// The value does not fit its schema or this format: the record is rejected by `errors.tolerance`.
-    fn to_bytes(&self, topic: &str, data: &Data) -> Result<Option<Bytes>, DataError>;
+    fn encode(&self, topic: &str, data: &Data) -> Result<Option<Bytes>, DataError>;
 
     /// The value in `bytes`. Text and bytes of the result are slices of `bytes` where the format allows it.
     ///
     /// # Errors
     /// `bytes` are not of this format: the record is rejected by `errors.tolerance`.
-    fn from_bytes(&self, topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError>;
+    fn decode(&self, topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError>;
 }
 
 /// Kafka's class names, and what makes the converter of that name.

@@ -35,7 +35,7 @@ pub(super) fn make_byte_array(
 pub struct StringConverter;
 
 impl Converter for StringConverter {
-    fn to_bytes(&self, _topic: &str, data: &Data) -> Result<Option<Bytes>, DataError> {
+    fn encode(&self, _topic: &str, data: &Data) -> Result<Option<Bytes>, DataError> {
         match &data.value {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text.as_bytes().clone())),
@@ -45,7 +45,7 @@ impl Converter for StringConverter {
         }
     }
 
-    fn from_bytes(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError> {
+    fn decode(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError> {
         let Some(bytes) = bytes else {
             return Ok(Data::NULL);
         };
@@ -62,7 +62,7 @@ impl Converter for StringConverter {
 pub struct ByteArrayConverter;
 
 impl Converter for ByteArrayConverter {
-    fn to_bytes(&self, _topic: &str, data: &Data) -> Result<Option<Bytes>, DataError> {
+    fn encode(&self, _topic: &str, data: &Data) -> Result<Option<Bytes>, DataError> {
         match &data.value {
             Value::Null => Ok(None),
             Value::Bytes(bytes) => Ok(Some(bytes.clone())),
@@ -74,7 +74,7 @@ impl Converter for ByteArrayConverter {
         }
     }
 
-    fn from_bytes(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError> {
+    fn decode(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError> {
         Ok(bytes.map_or(Data::NULL, |bytes| {
             Data::schemaless(Value::Bytes(bytes.clone()))
         }))
@@ -110,7 +110,7 @@ macro_rules! make_number {
 make_number!(make_boolean => Boolean, make_short => Short, make_integer => Integer, make_long => Long, make_float => Float, make_double => Double);
 
 impl Converter for NumberConverter {
-    fn to_bytes(&self, _topic: &str, data: &Data) -> Result<Option<Bytes>, DataError> {
+    fn encode(&self, _topic: &str, data: &Data) -> Result<Option<Bytes>, DataError> {
         let value = &data.value;
         if value.is_null() {
             return Ok(None);
@@ -147,7 +147,7 @@ impl Converter for NumberConverter {
         })
     }
 
-    fn from_bytes(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError> {
+    fn decode(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Data, DataError> {
         let Some(bytes) = bytes else {
             return Ok(Data::NULL);
         };
@@ -185,12 +185,12 @@ mod tests {
     #[test]
     fn text_passes_without_a_copy_and_other_values_have_a_text() {
         let line = Bytes::from_static("naïve".as_bytes());
-        let data = StringConverter.from_bytes("t", Some(&line)).unwrap();
-        let back = StringConverter.to_bytes("t", &data).unwrap().unwrap();
+        let data = StringConverter.decode("t", Some(&line)).unwrap();
+        let back = StringConverter.encode("t", &data).unwrap().unwrap();
         assert_eq!(back.as_ptr(), line.as_ptr());
         let text = |value| {
             StringConverter
-                .to_bytes("t", &Data::schemaless(value))
+                .encode("t", &Data::schemaless(value))
                 .unwrap()
         };
         assert_eq!(text(Value::Null), None);
@@ -202,7 +202,7 @@ mod tests {
         );
         assert!(
             StringConverter
-                .from_bytes("t", Some(&Bytes::from_static(&[0xff])))
+                .decode("t", Some(&Bytes::from_static(&[0xff])))
                 .is_err()
         );
     }
@@ -210,22 +210,22 @@ mod tests {
     #[test]
     fn numbers_are_big_endian_and_of_one_width() {
         let data = NumberConverter::Long
-            .from_bytes("t", Some(&Bytes::from_static(&[0, 0, 0, 0, 0, 0, 1, 0])))
+            .decode("t", Some(&Bytes::from_static(&[0, 0, 0, 0, 0, 0, 1, 0])))
             .unwrap();
         assert_eq!(data.value, Value::Int64(256));
         assert!(
             NumberConverter::Integer
-                .from_bytes("t", Some(&Bytes::from_static(&[0; 8])))
+                .decode("t", Some(&Bytes::from_static(&[0; 8])))
                 .is_err()
         );
         assert!(
             NumberConverter::Short
-                .to_bytes("t", &Data::schemaless(Value::Int64(40_000)))
+                .encode("t", &Data::schemaless(Value::Int64(40_000)))
                 .is_err()
         );
         assert_eq!(
             NumberConverter::Double
-                .to_bytes("t", &Data::schemaless(Value::Int32(1)))
+                .encode("t", &Data::schemaless(Value::Int32(1)))
                 .unwrap()
                 .unwrap()[..2],
             [0x3f, 0xf0]

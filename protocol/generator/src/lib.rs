@@ -28,6 +28,7 @@
 //! - `data Name versions` instead of `request` and `response`: a message that travels inside another or in a record.
 
 mod api_table;
+mod files;
 mod message;
 mod model;
 mod parse;
@@ -35,6 +36,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
+pub use files::read_shapes;
 pub use model::{Field, Kind, Message, Shape, Struct, Type, Versions};
 pub use parse::{ParseError, parse};
 
@@ -61,30 +63,4 @@ pub fn generate(shapes: &[Shape]) -> Files {
     );
     files.insert("docs/protocol.md".to_owned(), api_table::document(shapes));
     files
-}
-
-/// Reads every `*.shape` file of a folder, in the order of their names.
-///
-/// # Errors
-/// A sentence that names the file, and the line if the notation is wrong there.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "shapes are read by developers' commands and tests only"
-)]
-pub fn read_shapes(folder: &std::path::Path) -> Result<Vec<Shape>, String> {
-    let at = |path: &std::path::Path, problem: String| format!("{}: {problem}", path.display());
-    let entries = std::fs::read_dir(folder).map_err(|e| at(folder, e.to_string()))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| at(folder, e.to_string()))?.path();
-        if path.extension().is_some_and(|e| e == "shape") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    let read = |path: &std::path::PathBuf| {
-        let text = std::fs::read_to_string(path).map_err(|e| at(path, e.to_string()))?;
-        parse(&text).map_err(|e| at(path, e.to_string()))
-    };
-    paths.iter().map(read).collect()
 }

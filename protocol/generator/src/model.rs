@@ -24,6 +24,8 @@ impl Versions {
 /// One shape file: an API with its two messages, or some data messages.
 #[derive(Clone, Debug)]
 pub struct Shape {
+    /// Name of the file.
+    pub file: String,
     /// The API, if it is one.
     pub api: Option<Api>,
     /// Request and response, or data.

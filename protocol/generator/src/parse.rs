@@ -21,11 +21,11 @@ impl std::error::Error for ParseError {}
 
 type Outcome<T> = Result<T, String>;
 
-/// Reads one shape file.
+/// Reads one shape file; `file` is its name.
 ///
 /// # Errors
 /// The first line that is not in the notation.
-pub fn parse(text: &str) -> Result<Shape, ParseError> {
+pub fn parse(file: &str, text: &str) -> Result<Shape, ParseError> {
     let mut parser = Parser::default();
     let mut last = 0;
     for (index, line) in text.lines().enumerate() {
@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<Shape, ParseError> {
             problem,
         })?;
     }
-    parser.finish().map_err(|problem| ParseError {
+    parser.finish(file).map_err(|problem| ParseError {
         line: last,
         problem,
     })
@@ -185,7 +185,7 @@ impl Parser {
         Ok(())
     }
 
-    fn finish(self) -> Outcome<Shape> {
+    fn finish(self, file: &str) -> Outcome<Shape> {
         for message in &self.messages {
             for field in message.structs.iter().flat_map(|s| &s.fields) {
                 if let Some(name) = struct_name(&field.ty)
@@ -199,6 +199,7 @@ impl Parser {
             }
         }
         Ok(Shape {
+            file: file.to_owned(),
             api: self.api,
             messages: self.messages,
         })
@@ -320,5 +321,104 @@ fn struct_name(ty: &Type) -> Option<&str> {
         Type::Struct(name) => Some(name),
         Type::Array(element) => struct_name(element),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FETCH: &str = "\
+api Fetch 1
+
+# What it asks.
+request 4-18 flexible 12+
+  # Who.
+  cluster_id: string? 12+ tag 0 = null ignorable
+  topics: [Topic]
+    name: string 4-12
+    partitions: [i32] 7+
+    cursor: Shared?9+ 7+
+  after: bool = true
+  struct Shared
+    at: i64
+
+response 4-18 flexible 12+
+  error_code: i16
+";
+
+    #[test]
+    fn a_shape_is_read_as_written() {
+        let shape = parse("fetch.shape", FETCH).unwrap();
+        let api = shape.api.unwrap();
+        assert_eq!((api.name.as_str(), api.key), ("Fetch", 1));
+        let [request, response] = shape.messages.as_slice() else {
+            panic!("{:?}", shape.messages);
+        };
+        assert_eq!(response.name, "FetchResponse");
+        assert_eq!(request.flexible_from, Some(12));
+        let names: Vec<&str> = request.structs.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["FetchRequest", "Topic", "Shared"]);
+        assert_eq!(request.structs[0].doc, ["What it asks."]);
+
+        let cluster_id = &request.structs[0].fields[0];
+        assert_eq!(cluster_id.doc, ["Who."]);
+        assert_eq!(cluster_id.tag, Some(0));
+        assert_eq!(cluster_id.versions, Versions { min: 12, max: 18 });
+        assert_eq!(cluster_id.nullable, Some(cluster_id.versions));
+        assert!(cluster_id.ignorable);
+        let after = &request.structs[0].fields[2];
+        assert_eq!(
+            (after.name.as_str(), after.default.as_deref()),
+            ("after", Some("true"))
+        );
+        let cursor = &request.structs[1].fields[2];
+        assert_eq!(cursor.versions, Versions { min: 7, max: 18 });
+        assert_eq!(cursor.nullable, Some(Versions { min: 9, max: 18 }));
+    }
+
+    #[test]
+    fn the_smallest_size_follows_the_version() {
+        let shape = parse("fetch.shape", FETCH).unwrap();
+        let request = &shape.messages[0];
+        let topic = request.find("Topic");
+        // two bytes for the length of the name
+        assert_eq!(request.struct_size(topic, 4), 2);
+        // name, count of four bytes, presence byte
+        assert_eq!(request.struct_size(topic, 11), 2 + 4 + 1);
+        // one-byte lengths, presence byte, count of tagged fields
+        assert_eq!(request.struct_size(topic, 12), 1 + 1 + 1 + 1);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(parse("x", text).unwrap_err().to_string(), expected);
+        };
+        check("api Fetch", "line 1: api NAME KEY expected");
+        check(
+            "request 1",
+            "line 1: requests and responses follow an api, data does not",
+        );
+        check("data A 0-1\n  a: i31", "line 2: `i31` is not a type");
+        check("data A 0-1\n  a: B", "line 2: a: no struct B");
+        check(
+            "data A 0-1\n  a: i32 5",
+            "line 2: a: versions beyond those of the struct around",
+        );
+        check("data A 3-1", "line 1: `3-1` is an empty range");
+        check("data A 0\n   a: i32", "line 2: indent by two spaces");
+        check(
+            "data A 0\n  a: i32\n    b: i32",
+            "line 3: a holds no struct",
+        );
+        check(
+            "data A 0\n  a: i32 tag 0",
+            "line 2: a tagged field needs flexible versions",
+        );
+        check(
+            "data A 0 flexible 0+\n  a: i32 tag 1",
+            "line 2: A: version 0 has tags [1]",
+        );
     }
 }

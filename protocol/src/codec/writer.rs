@@ -21,7 +21,7 @@ pub struct Writer {
 }
 
 /// A tagged field being written, between [`Writer::begin_tag`] and [`Writer::end_tag`].
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct OpenTag {
     start: usize,
 }

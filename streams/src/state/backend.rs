@@ -30,6 +30,14 @@ pub enum StateError {
         /// What was found.
         what: &'static str,
     },
+    /// A key or value that the store's serde cannot read or write: the topology changed its types under its own store.
+    #[error("store {store}: {error}")]
+    Unreadable {
+        /// The store.
+        store: String,
+        /// The serde's complaint.
+        error: crate::error::SerdeError,
+    },
 }
 
 /// Rows of one store of one task, user keys in byte order, with the changelog position they stand for.

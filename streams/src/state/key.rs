@@ -66,8 +66,13 @@ pub fn split_window_key(user_key: &[u8]) -> Option<(&[u8], i64)> {
 pub fn window_changelog_key(into: &mut Vec<u8>, key: &[u8], start_ms: i64) {
     into.clear();
     into.extend_from_slice(key);
-    into.extend_from_slice(&start_ms.to_be_bytes());
-    into.extend_from_slice(&[0; SEQUENCE_LEN]);
+    append_window_suffix(into, start_ms);
+}
+
+/// Makes a window's changelog key of its key.
+pub(crate) fn append_window_suffix(key: &mut Vec<u8>, start_ms: i64) {
+    key.extend_from_slice(&start_ms.to_be_bytes());
+    key.extend_from_slice(&[0; SEQUENCE_LEN]);
 }
 
 /// Key and window start of a window's changelog key; `None` if it is too short to be one.

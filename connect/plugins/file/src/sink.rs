@@ -1,0 +1,244 @@
+//! The file sink: records of topics as lines of one file, each exactly once.
+//!
+//! Owns the options and the task; the file itself is in `store.rs`. Runs behind Kafka's `FileStreamSink` names. What Kafka's connector of that name does not do:
+//! an error of the disk is an error, a commit is on disk, a crash leaves no torn or repeated line, and two owners cannot both write.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use flumen_connect::config::{ConfigDef, ConfigKey, Kind, Props, Rule, Settings};
+use flumen_connect::converter::{Converter, JsonConverter};
+use flumen_connect::error::{RejectedRecord, TaskError};
+use flumen_connect::record::{Data, SinkBatch, TopicPartition};
+use flumen_connect::sink::{
+    AssignedPartition, Guarantee, SinkConnector, SinkContext, SinkTask, StartAt, Written,
+};
+use flumen_connect::value::Value;
+
+use crate::disk;
+use crate::journal::{Commit, Next};
+use crate::store::{Store, StoreError};
+
+/// Topics into one file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FileSink;
+
+#[async_trait]
+impl SinkConnector for FileSink {
+    fn config(&self) -> ConfigDef {
+        let file = |key: ConfigKey| key.group("File");
+        ConfigDef::new([
+            file(ConfigKey::required("file", Kind::String, "The file to append to. Beside it stand <file>.offsets, which says how much of it is committed, and <file>.lock.").rule(Rule::NonEmpty)),
+            file(
+                ConfigKey::with_default("format", Kind::String, "lines", "lines: text as it is, everything else as JSON. json: everything as JSON, text in quotes.")
+                    .rule(Rule::OneOf(&["lines", "json"])),
+            ),
+        ])
+    }
+
+    /// One file has one writer, whatever `tasks.max` says.
+    async fn task_configs(
+        &self,
+        settings: &Settings,
+        _max_tasks: usize,
+    ) -> Result<Vec<Props>, TaskError> {
+        Ok(vec![settings.props().clone()])
+    }
+
+    fn guarantees(&self, _settings: &Settings) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn task(&self, settings: &Settings) -> Box<dyn SinkTask> {
+        Box::new(FileSinkTask {
+            path: settings.str("file").into(),
+            quoted: settings.word("format") == "json",
+            json: JsonConverter::new(false),
+            store: None,
+        })
+    }
+}
+
+/// The task.
+struct FileSinkTask {
+    path: PathBuf,
+    quoted: bool,
+    json: JsonConverter,
+    /// `None` before `open`, and while a blocking thread has it.
+    store: Option<Store>,
+}
+
+impl FileSinkTask {
+    fn line(&self, value: &Data, out: &mut Vec<u8>) -> Result<(), String> {
+        match &value.value {
+            Value::String(text) if !self.quoted => out.extend_from_slice(text.as_bytes()),
+            Value::Bytes(bytes) if !self.quoted => out.extend_from_slice(bytes),
+            Value::Null => out.extend_from_slice(b"null"),
+            _ => out.extend_from_slice(
+                &self
+                    .json
+                    .encode("", value)
+                    .map_err(|e| e.0)?
+                    .unwrap_or_default(),
+            ),
+        }
+        out.push(b'\n');
+        Ok(())
+    }
+
+    fn lines(&self, batches: &[SinkBatch]) -> Result<Vec<u8>, TaskError> {
+        let mut out = Vec::with_capacity(64 * 1024);
+        let mut refused = Vec::new();
+        for (batch, records) in batches.iter().enumerate() {
+            for (record, data) in records.records.iter().enumerate() {
+                if let Err(reason) = self.line(&data.value, &mut out) {
+                    refused.push(RejectedRecord {
+                        batch,
+                        record,
+                        reason,
+                    });
+                }
+            }
+        }
+        if refused.is_empty() {
+            Ok(out)
+        } else {
+            Err(TaskError::Records(refused))
+        }
+    }
+}
+
+#[async_trait]
+impl SinkTask for FileSinkTask {
+    async fn open(
+        &mut self,
+        context: SinkContext,
+        partitions: &[AssignedPartition],
+    ) -> Result<BTreeMap<TopicPartition, StartAt>, TaskError> {
+        self.store = None;
+        let path = self.path.clone();
+        let mut store =
+            disk::blocking(move || Store::claim(&path, &context.connector, &context.owner))
+                .await?
+                .map_err(task_error)?;
+        let mut starts = BTreeMap::new();
+        for partition in partitions {
+            let start = start(store.commit(), partition)
+                .map_err(|why| TaskError::fatal(format!("file {}: {why}", self.path.display())))?;
+            let _ = starts.insert(partition.topic_partition.clone(), start);
+        }
+        store.name_topics(partitions);
+        self.store = Some(store);
+        Ok(starts)
+    }
+
+    async fn write(&mut self, batches: &[SinkBatch]) -> Result<Written, TaskError> {
+        let lines = self.lines(batches)?;
+        let mut store = self
+            .store
+            .take()
+            .ok_or_else(|| TaskError::fatal("written before open, or again after a fatal error"))?;
+        let next = match advanced(store.commit(), batches) {
+            Ok(next) => next,
+            Err(why) => {
+                return Err(TaskError::fatal(format!(
+                    "file {}: {why}",
+                    self.path.display()
+                )));
+            }
+        };
+        let (store, written) = disk::blocking(move || {
+            let written = store.append(&lines, &next);
+            (store, written)
+        })
+        .await?;
+        self.store = Some(store);
+        written.map_err(task_error)?;
+        Ok(Written::Durable)
+    }
+}
+
+/// Where `partition` starts, by what the file holds.
+fn start(commit: &Commit, partition: &AssignedPartition) -> Result<StartAt, String> {
+    let name = key(&partition.topic_partition);
+    let Some(next) = commit.next.get(&name) else {
+        return Ok(StartAt::Group);
+    };
+    if let (Some(written), Some(now)) = (&next.topic_id, &partition.topic_id)
+        && written != now
+    {
+        return Err(format!(
+            "{name}: the topic was deleted and made again (id {written}, now {now}); the file holds the old one's records"
+        ));
+    }
+    if next.offset < 0 {
+        return Ok(StartAt::Group);
+    }
+    if next.offset > partition.log_end_offset {
+        return Err(format!(
+            "{name}: the file holds records up to offset {}, the topic ends at {}: it lost records or is another cluster's",
+            next.offset, partition.log_end_offset
+        ));
+    }
+    Ok(StartAt::Offset(next.offset))
+}
+
+/// The commit after `batches`.
+fn advanced(commit: &Commit, batches: &[SinkBatch]) -> Result<Commit, String> {
+    let mut next = commit.clone();
+    for batch in batches {
+        let entry = next
+            .next
+            .entry(key(&batch.topic_partition))
+            .or_insert_with(|| Next {
+                offset: batch.start_offset,
+                topic_id: None,
+            });
+        // A partition that was only named so far begins wherever the worker begins.
+        if entry.offset >= 0 && entry.offset != batch.start_offset {
+            return Err(format!(
+                "{}: offset {} comes next, not {}",
+                key(&batch.topic_partition),
+                entry.offset,
+                batch.start_offset
+            ));
+        }
+        entry.offset = batch.next_offset;
+    }
+    Ok(next)
+}
+
+fn key(partition: &TopicPartition) -> String {
+    format!("{}-{}", partition.topic, partition.partition)
+}
+
+fn task_error(error: StoreError) -> TaskError {
+    match error {
+        StoreError::Retry(why) => TaskError::retry(Duration::from_millis(500), why),
+        StoreError::Fenced(why) => TaskError::Fenced(why),
+        StoreError::Refused(why) => TaskError::fatal(why),
+    }
+}
+
+impl Store {
+    /// Remembers the ids of the topics, so that a topic made anew is recognised.
+    fn name_topics(&mut self, partitions: &[AssignedPartition]) {
+        for partition in partitions
+            .iter()
+            .filter(|partition| partition.topic_id.is_some())
+        {
+            self.name_topic(&key(&partition.topic_partition), partition.topic_id.clone());
+        }
+    }
+}
+
+impl fmt::Debug for FileSinkTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSinkTask")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! Errors of the crate, one type per thing a caller can do about them.
+//!
+//! Owned here; returned by the builder ([`TopologyError`]), serdes ([`SerdeError`]), stores ([`StateError`]) and the engine
+//! ([`EngineError`]). Nothing in this file logs or retries.
+
+use thiserror::Error;
+
+use crate::state::StateError;
+
+/// A topology that cannot run. Returned by `StreamsBuilder::build`; fix the program.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TopologyError {
+    /// Two stores, repartitions or nodes carry one name.
+    #[error(
+        "the name {name:?} is used twice; names of stores, repartitions and nodes are unique in a topology"
+    )]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A name that cannot be part of a topic's name.
+    #[error("{name:?} cannot be a name: {reason}")]
+    InvalidName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// One topic is read by two sources, which two sub-topologies would have to share.
+    #[error(
+        "topic {topic:?} is read by two sources; keep the stream of the first and use it twice"
+    )]
+    TopicReadTwice {
+        /// The topic.
+        topic: String,
+    },
+    /// Nothing to run.
+    #[error("the topology has no source: start with StreamsBuilder::stream")]
+    Empty,
+    /// An option outside its range.
+    #[error("{what}: {reason}")]
+    InvalidOption {
+        /// The node or window the option belongs to.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Bytes that are not a value of the type, or a value that has no bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SerdeError {
+    /// The record has no key or no value, and the serde reads none.
+    #[error("null, but the serde reads only values that are there; use `serde::nullable`")]
+    Null,
+    /// A number of another size.
+    #[error("{expected} bytes expected, {actual} found")]
+    Length {
+        /// Bytes the type needs.
+        expected: usize,
+        /// Bytes there are.
+        actual: usize,
+    },
+    /// The format's own complaint.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// Why an engine stopped. Its open epochs are lost (nothing of them was committed); start another from the committed offsets.
+#[derive(Debug, Clone, Error)]
+pub enum EngineError {
+    /// A user function panicked.
+    #[error("node {node} of task {task} panicked: {message}")]
+    Panic {
+        /// Name of the node in [`Topology::describe`](crate::Topology::describe), as near as it is known.
+        node: String,
+        /// The task, for example `0_3`.
+        task: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// An input record that cannot be read, under `OnDeserializationError::Fail`.
+    #[error("{topic}-{partition} offset {offset}: the {part} cannot be read: {error}")]
+    Deserialization {
+        /// The topic of the record.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// `key`, `value` or `timestamp`.
+        part: &'static str,
+        /// The serde's complaint.
+        error: SerdeError,
+    },
+    /// A value that has no bytes.
+    #[error("node {node}: the {part} cannot be written: {error}")]
+    Serialization {
+        /// The sink or store.
+        node: String,
+        /// `key` or `value`.
+        part: &'static str,
+        /// The serde's complaint.
+        error: SerdeError,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The engine was asked for a task or a store it does not hold: an error of the caller.
+    #[error("{0}")]
+    Misuse(String),
+}
