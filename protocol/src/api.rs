@@ -1,5 +1,6 @@
-//! THE table: which APIs exist, with which key and in which versions (Kafka 4.3). Everything that asks "does this version
-//! exist", "which header does it have" asks here. What a broker *serves* is the broker's own list.
+//! THE table: which APIs exist, with which key and in which versions (Kafka 4.3). Everything that
+//! asks "does this version exist", "which header does it have" asks here. What a broker *serves* is
+//! the broker's own list.
 
 mod table;
 
@@ -40,8 +41,9 @@ pub fn versions(key: ApiKey) -> RangeInclusive<i16> {
     min..=max
 }
 
-/// The versions of an API that ApiVersions shows. They differ for Produce only: librdkafka takes a broker without Produce 0
-/// for one without compression, so 0-13 is shown and 0-2 is refused (KAFKA-18659).
+/// The versions of an API that ApiVersions shows. They differ for Produce only: librdkafka takes a
+/// broker without Produce 0 for one without compression, so 0-13 is shown and 0-2 is refused
+/// (KAFKA-18659).
 pub fn advertised(key: ApiKey) -> RangeInclusive<i16> {
     let (min, max) = row(key).advertised;
     min..=max
@@ -83,8 +85,9 @@ impl ApiKey {
         if self.is_flexible(version) { 2 } else { 1 }
     }
 
-    /// Version of the header before a response: 1 where the body is flexible, else 0. ApiVersions always has 0: a client
-    /// that asked in a version the broker does not know must be able to read the answer.
+    /// Version of the header before a response: 1 where the body is flexible, else 0. ApiVersions
+    /// always has 0: a client that asked in a version the broker does not know must be able to read
+    /// the answer.
     pub fn response_header_version(self, version: i16) -> i16 {
         i16::from(self.is_flexible(version) && self != Self::ApiVersions)
     }

@@ -1,5 +1,6 @@
-//! The error codes of the protocol, with Kafka's names and messages (Kafka 4.3: `org.apache.kafka.common.protocol.Errors`).
-//! Handlers answer with them, clients decide by them; this file decides nothing.
+//! The error codes of the protocol, with Kafka's names and messages (Kafka 4.3:
+//! `org.apache.kafka.common.protocol.Errors`). Handlers answer with them, clients decide by them;
+//! this file decides nothing.
 
 use std::fmt;
 
@@ -21,21 +22,27 @@ pub enum ErrorCode {
     None = 0,
     /// The requested offset is not within the range of offsets maintained by the server.
     OffsetOutOfRange = 1,
-    /// This message has failed its CRC checksum, exceeds the valid size, has a null key for a compacted topic, or is otherwise corrupt.
+    /// This message has failed its CRC checksum, exceeds the valid size, has a null key for a
+    /// compacted topic, or is otherwise corrupt.
     CorruptMessage = 2,
     /// This server does not host this topic-partition.
     UnknownTopicOrPartition = 3,
     /// The requested fetch size is invalid.
     InvalidFetchSize = 4,
-    /// There is no leader for this topic-partition as we are in the middle of a leadership election.
+    /// There is no leader for this topic-partition as we are in the middle of a leadership
+    /// election.
     LeaderNotAvailable = 5,
-    /// For requests intended only for the leader, this error indicates that the broker is not the current leader. For requests intended for any replica, this error indicates that the broker is not a replica of the topic partition.
+    /// For requests intended only for the leader, this error indicates that the broker is not the
+    /// current leader. For requests intended for any replica, this error indicates that the broker
+    /// is not a replica of the topic partition.
     NotLeaderOrFollower = 6,
     /// The request timed out.
     RequestTimedOut = 7,
     /// The broker is not available.
     BrokerNotAvailable = 8,
-    /// The replica is not available for the requested topic-partition. Produce/Fetch requests and other requests intended only for the leader or follower return NOT_LEADER_OR_FOLLOWER if the broker is not a replica of the topic-partition.
+    /// The replica is not available for the requested topic-partition. Produce/Fetch requests and
+    /// other requests intended only for the leader or follower return NOT_LEADER_OR_FOLLOWER if the
+    /// broker is not a replica of the topic-partition.
     ReplicaNotAvailable = 9,
     /// The request included a message larger than the max message size the server will accept.
     MessageTooLarge = 10,
@@ -63,13 +70,15 @@ pub enum ErrorCode {
     InvalidRequiredAcks = 21,
     /// Specified group generation id is not valid.
     IllegalGeneration = 22,
-    /// The group member's supported protocols are incompatible with those of existing members or first group member tried to join with empty protocol type or empty protocol list.
+    /// The group member's supported protocols are incompatible with those of existing members or
+    /// first group member tried to join with empty protocol type or empty protocol list.
     InconsistentGroupProtocol = 23,
     /// The group id is invalid.
     InvalidGroupId = 24,
     /// The coordinator is not aware of this member.
     UnknownMemberId = 25,
-    /// The session timeout is not within the range allowed by the broker (as configured by group.min.session.timeout.ms and group.max.session.timeout.ms).
+    /// The session timeout is not within the range allowed by the broker (as configured by
+    /// group.min.session.timeout.ms and group.max.session.timeout.ms).
     InvalidSessionTimeout = 26,
     /// The group is rebalancing, so a rejoin is needed.
     RebalanceInProgress = 27,
@@ -101,7 +110,8 @@ pub enum ErrorCode {
     InvalidConfig = 40,
     /// This is not the correct controller for this cluster.
     NotController = 41,
-    /// This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.
+    /// This most likely occurs because of a request being malformed by the client library or the
+    /// message was sent to an incompatible broker. See the broker logs for more details.
     InvalidRequest = 42,
     /// The message format version on the broker does not support the request.
     UnsupportedForMessageFormat = 43,
@@ -115,19 +125,24 @@ pub enum ErrorCode {
     InvalidProducerEpoch = 47,
     /// The producer attempted a transactional operation in an invalid state.
     InvalidTxnState = 48,
-    /// The producer attempted to use a producer id which is not currently assigned to its transactional id.
+    /// The producer attempted to use a producer id which is not currently assigned to its
+    /// transactional id.
     InvalidProducerIdMapping = 49,
-    /// The transaction timeout is larger than the maximum value allowed by the broker (as configured by transaction.max.timeout.ms).
+    /// The transaction timeout is larger than the maximum value allowed by the broker (as
+    /// configured by transaction.max.timeout.ms).
     InvalidTransactionTimeout = 50,
-    /// The producer attempted to update a transaction while another concurrent operation on the same transaction was ongoing.
+    /// The producer attempted to update a transaction while another concurrent operation on the
+    /// same transaction was ongoing.
     ConcurrentTransactions = 51,
-    /// Indicates that the transaction coordinator sending a WriteTxnMarker is no longer the current coordinator for a given producer.
+    /// Indicates that the transaction coordinator sending a WriteTxnMarker is no longer the current
+    /// coordinator for a given producer.
     TransactionCoordinatorFenced = 52,
     /// Transactional Id authorization failed.
     TransactionalIdAuthorizationFailed = 53,
     /// Security features are disabled.
     SecurityDisabled = 54,
-    /// The broker did not attempt to execute this operation. This may happen for batched RPCs where some operations in the batch failed, causing the broker to respond without trying the rest.
+    /// The broker did not attempt to execute this operation. This may happen for batched RPCs where
+    /// some operations in the batch failed, causing the broker to respond without trying the rest.
     OperationNotAttempted = 55,
     /// Disk error when trying to access log file on the disk.
     KafkaStorageError = 56,
@@ -135,7 +150,11 @@ pub enum ErrorCode {
     LogDirNotFound = 57,
     /// SASL Authentication failed.
     SaslAuthenticationFailed = 58,
-    /// This exception is raised by the broker if it could not locate the producer metadata associated with the producerId in question. This could happen if, for instance, the producer's records were deleted because their retention time had elapsed. Once the last records of the producerId are removed, the producer's metadata is removed from the broker, and future appends by the producer will return this exception.
+    /// This exception is raised by the broker if it could not locate the producer metadata
+    /// associated with the producerId in question. This could happen if, for instance, the
+    /// producer's records were deleted because their retention time had elapsed. Once the last
+    /// records of the producerId are removed, the producer's metadata is removed from the broker,
+    /// and future appends by the producer will return this exception.
     UnknownProducerId = 59,
     /// A partition reassignment is in progress.
     ReassignmentInProgress = 60,
@@ -145,7 +164,8 @@ pub enum ErrorCode {
     DelegationTokenNotFound = 62,
     /// Specified Principal is not valid Owner/Renewer.
     DelegationTokenOwnerMismatch = 63,
-    /// Delegation Token requests are not allowed on PLAINTEXT/1-way SSL channels and on delegation token authenticated channels.
+    /// Delegation Token requests are not allowed on PLAINTEXT/1-way SSL channels and on delegation
+    /// token authenticated channels.
     DelegationTokenRequestNotAllowed = 64,
     /// Delegation Token authorization failed.
     DelegationTokenAuthorizationFailed = 65,
@@ -161,7 +181,8 @@ pub enum ErrorCode {
     FetchSessionIdNotFound = 70,
     /// The fetch session epoch is invalid.
     InvalidFetchSessionEpoch = 71,
-    /// There is no listener on the leader broker that matches the listener on which metadata request was processed.
+    /// There is no listener on the leader broker that matches the listener on which metadata
+    /// request was processed.
     ListenerNotFound = 72,
     /// Topic deletion is disabled.
     TopicDeletionDisabled = 73,
@@ -173,7 +194,8 @@ pub enum ErrorCode {
     UnsupportedCompressionType = 76,
     /// Broker epoch has changed.
     StaleBrokerEpoch = 77,
-    /// The leader high watermark has not caught up from a recent leader election so the offsets cannot be guaranteed to be monotonically increasing.
+    /// The leader high watermark has not caught up from a recent leader election so the offsets
+    /// cannot be guaranteed to be monotonically increasing.
     OffsetNotAvailable = 78,
     /// The group member needs to have a valid member id before actually entering a consumer group.
     MemberIdRequired = 79,
@@ -181,7 +203,8 @@ pub enum ErrorCode {
     PreferredLeaderNotAvailable = 80,
     /// The group has reached its maximum size.
     GroupMaxSizeReached = 81,
-    /// The broker rejected this static consumer since another consumer with the same group.instance.id has registered with a different member.id.
+    /// The broker rejected this static consumer since another consumer with the same
+    /// group.instance.id has registered with a different member.id.
     FencedInstanceId = 82,
     /// Eligible topic partition leaders are not available.
     EligibleLeadersNotAvailable = 83,
@@ -189,7 +212,8 @@ pub enum ErrorCode {
     ElectionNotNeeded = 84,
     /// No partition reassignment is in progress.
     NoReassignmentInProgress = 85,
-    /// Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to it.
+    /// Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to
+    /// it.
     GroupSubscribedToTopic = 86,
     /// This record has failed the validation on broker and hence will be rejected.
     InvalidRecord = 87,
@@ -205,17 +229,20 @@ pub enum ErrorCode {
     DuplicateResource = 92,
     /// Requested credential would not meet criteria for acceptability.
     UnacceptableCredential = 93,
-    /// Indicates that the either the sender or recipient of a voter-only request is not one of the expected voters.
+    /// Indicates that the either the sender or recipient of a voter-only request is not one of the
+    /// expected voters.
     InconsistentVoterSet = 94,
     /// The given update version was invalid.
     InvalidUpdateVersion = 95,
     /// Unable to update finalized features due to an unexpected server error.
     FeatureUpdateFailed = 96,
-    /// Request principal deserialization failed during forwarding. This indicates an internal error on the broker cluster security setup.
+    /// Request principal deserialization failed during forwarding. This indicates an internal error
+    /// on the broker cluster security setup.
     PrincipalDeserializationFailure = 97,
     /// Requested snapshot was not found.
     SnapshotNotFound = 98,
-    /// Requested position is not greater than or equal to zero, and less than the size of the snapshot.
+    /// Requested position is not greater than or equal to zero, and less than the size of the
+    /// snapshot.
     PositionOutOfRange = 99,
     /// This server does not host this topic ID.
     UnknownTopicId = 100,
@@ -233,17 +260,21 @@ pub enum ErrorCode {
     FetchSessionTopicIdError = 106,
     /// The new ISR contains at least one ineligible replica.
     IneligibleReplica = 107,
-    /// The AlterPartition request successfully updated the partition state but the leader has changed.
+    /// The AlterPartition request successfully updated the partition state but the leader has
+    /// changed.
     NewLeaderElected = 108,
     /// The requested offset is moved to tiered storage.
     OffsetMovedToTieredStorage = 109,
-    /// The member epoch is fenced by the group coordinator. The member must abandon all its partitions and rejoin.
+    /// The member epoch is fenced by the group coordinator. The member must abandon all its
+    /// partitions and rejoin.
     FencedMemberEpoch = 110,
-    /// The instance ID is still used by another member in the consumer group. That member must leave first.
+    /// The instance ID is still used by another member in the consumer group. That member must
+    /// leave first.
     UnreleasedInstanceId = 111,
     /// The assignor or its version range is not supported by the consumer group.
     UnsupportedAssignor = 112,
-    /// The member epoch is stale. The member must retry after receiving its updated member epoch via the ConsumerGroupHeartbeat API.
+    /// The member epoch is stale. The member must retry after receiving its updated member epoch
+    /// via the ConsumerGroupHeartbeat API.
     StaleMemberEpoch = 113,
     /// The request was sent to an endpoint of the wrong type.
     MismatchedEndpointType = 114,
@@ -257,7 +288,8 @@ pub enum ErrorCode {
     TelemetryTooLarge = 118,
     /// The controller has considered the broker registration to be invalid.
     InvalidRegistration = 119,
-    /// The server encountered an error with the transaction. The client can abort the transaction to continue using this transactional ID.
+    /// The server encountered an error with the transaction. The client can abort the transaction
+    /// to continue using this transactional ID.
     TransactionAbortable = 120,
     /// The record state is invalid. The acknowledgement of delivery could not be completed.
     InvalidRecordState = 121,
@@ -265,7 +297,8 @@ pub enum ErrorCode {
     ShareSessionNotFound = 122,
     /// The share session epoch is invalid.
     InvalidShareSessionEpoch = 123,
-    /// The share coordinator rejected the request because the share-group state epoch did not match.
+    /// The share coordinator rejected the request because the share-group state epoch did not
+    /// match.
     FencedStateEpoch = 124,
     /// The voter key doesn't match the receiving replica's key.
     InvalidVoterKey = 125,
@@ -287,7 +320,8 @@ pub enum ErrorCode {
     ShareSessionLimitReached = 133,
 }
 
-/// Code, name, whether the same request may succeed later, and message; in the order of codes, without a gap.
+/// Code, name, whether the same request may succeed later, and message; in the order of codes,
+/// without a gap.
 #[rustfmt::skip]
 const TABLE: [(ErrorCode, &str, bool, &str); 135] = [
     (ErrorCode::UnknownServerError, "UNKNOWN_SERVER_ERROR", false, "The server experienced an unexpected error when processing the request."),
@@ -433,7 +467,8 @@ impl ErrorCode {
         TABLE.iter().map(|row| row.0)
     }
 
-    /// The error of a code; as in Kafka, a code that this build does not know is [`ErrorCode::UnknownServerError`].
+    /// The error of a code; as in Kafka, a code that this build does not know is
+    /// [`ErrorCode::UnknownServerError`].
     pub fn from_code(code: i16) -> Self {
         let index = usize::try_from(i32::from(code) + 1);
         let row = index.ok().and_then(|index| TABLE.get(index));
@@ -455,7 +490,8 @@ impl ErrorCode {
         self.row().3
     }
 
-    /// Whether the same request may succeed later, perhaps after fresh metadata (Kafka: `RetriableException`).
+    /// Whether the same request may succeed later, perhaps after fresh metadata (Kafka:
+    /// `RetriableException`).
     pub fn is_retriable(self) -> bool {
         self.row().2
     }

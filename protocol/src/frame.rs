@@ -1,13 +1,15 @@
-//! Frames and headers: what stands around a message on a connection. Pure over buffers; the server and the client move
-//! the bytes.
+//! Frames and headers: what stands around a message on a connection. Pure over buffers; the server
+//! and the client move the bytes.
 //!
 //! ```text
-//! request    length i32 | api_key i16 | api_version i16 | correlation_id i32 | client_id string? | tagged fields (v2) | body
-//! response   length i32 | correlation_id i32 | tagged fields (v1) | body
+//! request   length i32 | api_key i16 | api_version i16 | correlation_id i32 | client_id string?
+//!           | tagged fields (v2) | body
+//! response  length i32 | correlation_id i32 | tagged fields (v1) | body
 //! ```
 //!
-//! The length counts what follows it. `client_id` has a two-byte length in both header versions; which version it is follows
-//! from API and body version ([`ApiKey::request_header_version`], [`ApiKey::response_header_version`]).
+//! The length counts what follows it. `client_id` has a two-byte length in both header versions;
+//! which version it is follows from API and body version ([`ApiKey::request_header_version`],
+//! [`ApiKey::response_header_version`]).
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
@@ -51,16 +53,20 @@ pub enum FrameError {
 ///
 /// ```
 /// use bytes::BytesMut;
-/// use flumen_protocol::frame::{FrameError, take_frame};
+/// use flumen_protocol::frame::take_frame;
 ///
 /// let mut buf = BytesMut::from(&b"\0\0\0\x02hi\0\0"[..]);
 /// assert_eq!(take_frame(&mut buf, 100).unwrap().unwrap(), "hi");
 /// assert_eq!(take_frame(&mut buf, 100), Ok(None)); // half a length
-/// assert_eq!(take_frame(&mut BytesMut::from("GET / HTTP/1.1"), 100), Err(FrameError::TooLarge { len: 0x4745_5420, max: 100 }));
+///
+/// let mut http = BytesMut::from("GET / HTTP/1.1");
+/// let error = take_frame(&mut http, 100).unwrap_err();
+/// assert_eq!(error.to_string(), "frame of 1195725856 bytes, but at most 100 are allowed");
 /// ```
 ///
 /// # Errors
-/// [`FrameError`]: the peer does not speak this protocol, or its frame is too large; close the connection.
+/// [`FrameError`]: the peer does not speak this protocol, or its frame is too large; close the
+/// connection.
 pub fn take_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
     let Some(prefix) = buf.first_chunk::<4>() else {
         return Ok(None);
@@ -79,11 +85,12 @@ pub fn take_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Frame
     Ok(Some(buf.split_to(len).freeze()))
 }
 
-/// Reads the header of a request and leaves the reader at the body. The body's version is not checked: ApiVersions must be
-/// answered in any.
+/// Reads the header of a request and leaves the reader at the body. The body's version is not
+/// checked: ApiVersions must be answered in any.
 ///
 /// # Errors
-/// [`DecodeError::UnknownApi`] names the key; [`DecodeError::Malformed`]. Both: close the connection.
+/// [`DecodeError::UnknownApi`] names the key; [`DecodeError::Malformed`]. Both: close the
+/// connection.
 pub fn decode_request_header(r: &mut Reader) -> Result<RequestHeader, DecodeError> {
     r.begin_part("RequestHeader", false);
     let key = r.i16("api_key")?;
@@ -161,7 +168,8 @@ pub fn encode_response<M: Message>(
     Ok(w.into_segments())
 }
 
-/// Reads a response (a frame without its length) to a request `R` that was sent in `version`; gives the correlation id, too.
+/// Reads a response (a frame without its length) to a request `R` that was sent in `version`; gives
+/// the correlation id, too.
 ///
 /// # Errors
 /// [`DecodeError::Malformed`]: the connection is out of step; close it.

@@ -1,4 +1,5 @@
-//! The small names and numbers that every crate passes around. Plain data; nothing here knows how it came about.
+//! The small names and numbers that every crate passes around. Plain data; nothing here knows how
+//! it came about.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,10 +16,12 @@ pub type PartitionIndex = i32;
 pub type ProducerId = i64;
 /// Epoch of a producer id; -1 is none.
 pub type ProducerEpoch = i16;
-/// Sequence number of a record within producer id and epoch; -1 is none, wraps from `i32::MAX` to 0.
+/// Sequence number of a record within producer id and epoch; -1 is none, wraps from `i32::MAX` to
+/// 0.
 pub type Sequence = i32;
 
-/// A topic's id: 128 bits that, unlike its name, never come back after the topic was deleted. Also used for directory ids.
+/// A topic's id: 128 bits that, unlike its name, never come back after the topic was deleted. Also
+/// used for directory ids.
 ///
 /// Shown and parsed as Kafka's `Uuid`: 22 characters of URL-safe base64 without padding.
 ///

@@ -2,8 +2,8 @@
 //!
 //! # What is on the wire, in order
 //!
-//! A connection carries **frames**: four bytes of length, then that many bytes ([`frame`]). A client sends requests; the
-//! broker answers each, in the order they came.
+//! A connection carries **frames**: four bytes of length, then that many bytes ([`frame`]). A
+//! client sends requests; the broker answers each, in the order they came.
 //!
 //! ```text
 //! length i32 │ header                                               │ body
@@ -11,15 +11,19 @@
 //! length i32 │ correlation_id i32, …                                 │ e.g. ProduceResponse 9
 //! ```
 //!
-//! - The **header** of a request names an API ([`api::ApiKey`]) and the version of the body; the header of a response only
-//!   repeats the correlation id, so the client must know what it had asked. [`api`] is the table of what exists.
-//! - The **body** is a message ([`message`]): fields in the order of its shape, those that the version has. Numbers are
-//!   big-endian; strings, bytes and arrays begin with a length. Classic versions write lengths as `i16` (strings) or `i32`, -1
-//!   for null; flexible versions (KIP-482) write them as varints and end every struct with tagged fields ([`codec`]).
-//! - A `records` field holds **record batches** ([`batch`]): 61 bytes of header with a CRC, then the records, compressed
-//!   together ([`compression`]). They are the bytes that lie in the log: a broker never rewrites them on the way out, so a
-//!   response is a list of [`segment`]s, some of which are ranges of files.
-//! - A **record** ([`record`]) has deltas of offset and timestamp to its batch, key, value and headers. [`builder`] makes batches.
+//! - The **header** of a request names an API ([`api::ApiKey`]) and the version of the body; the
+//!   header of a response only repeats the correlation id, so the client must know what it had
+//!   asked. [`api`] is the table of what exists.
+//! - The **body** is a message ([`message`]): fields in the order of its shape, those that the
+//!   version has. Numbers are big-endian; strings, bytes and arrays begin with a length. Classic
+//!   versions write lengths as `i16` (strings) or `i32`, -1 for null; flexible versions (KIP-482)
+//!   write them as varints and end every struct with tagged fields ([`codec`]).
+//! - A `records` field holds **record batches** ([`batch`]): 61 bytes of header with a CRC, then
+//!   the records, compressed together ([`compression`]). They are the bytes that lie in the log: a
+//!   broker never rewrites them on the way out, so a response is a list of [`segment`]s, some of
+//!   which are ranges of files.
+//! - A **record** ([`record`]) has deltas of offset and timestamp to its batch, key, value and
+//!   headers. [`builder`] makes batches.
 //! - Errors are a number in the response ([`error_code`]).
 //!
 //! # A request from one side to the other
@@ -52,8 +56,9 @@
 //!
 //! # Where messages come from
 //!
-//! The shape of every message is data, in `protocol/shapes`; `cargo run -p flumen-protocol-generator` writes the files of
-//! [`message`] from it. A newer Kafka is a change of data. Bytes from a peer are trusted in nothing: see [`codec::Reader`].
+//! The shape of every message is data, in `protocol/shapes`; `cargo run -p
+//! flumen-protocol-generator` writes the files of [`message`] from it. A newer Kafka is a change of
+//! data. Bytes from a peer are trusted in nothing: see [`codec::Reader`].
 
 pub mod api;
 pub mod batch;

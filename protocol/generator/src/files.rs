@@ -1,4 +1,5 @@
-//! Finds the shapes on disk, for the command and for the test that compares. The only file of the crate that reads one.
+//! Finds the shapes on disk, for the command and for the test that compares. The only file of the
+//! crate that reads one.
 #![expect(
     clippy::disallowed_methods,
     reason = "shapes are read by a developer's command and by tests, never by the product"

@@ -1,8 +1,9 @@
 //! Turns message shapes into the Rust of flumen-protocol.
 //!
-//! A shape says what a message of Kafka's protocol holds, version by version. It is data; the generator is the only
-//! reader. [`generate`] gives every generated file by its path; `cargo run -p flumen-protocol-generator` writes them, and
-//! a test in flumen-protocol compares them with what is committed.
+//! A shape says what a message of Kafka's protocol holds, version by version. It is data; the
+//! generator is the only reader. [`generate`] gives every generated file by its path;
+//! `cargo run -p flumen-protocol-generator` writes them, and a test in flumen-protocol compares them
+//! with what is committed.
 //!
 //! # The notation
 //!
@@ -23,9 +24,12 @@
 //!
 //! - Versions: `3`, `3-5`, `3+` (to the newest); absent: as the struct around.
 //! - Types: `bool i8 i16 u16 i32 u32 i64 f64 string bytes uuid records`, a struct's name, `[type]`.
-//! - Defaults: zero, empty, false; for what may be null: empty, and null where `= null` says so (`records`: null).
-//! - `ignorable`: a value may be left out of a version that has no such field; otherwise that is an error.
-//! - `data Name versions` instead of `request` and `response`: a message that travels inside another or in a record.
+//! - Defaults: zero, empty, false; for what may be null: empty, and null where `= null` says so
+//!   (`records`: null).
+//! - `ignorable`: a value may be left out of a version that has no such field; otherwise that is an
+//!   error.
+//! - `data Name versions` instead of `request` and `response`: a message that travels inside
+//!   another or in a record.
 
 mod api_table;
 mod files;
@@ -40,10 +44,10 @@ pub use files::read_shapes;
 pub use model::{Field, Kind, Message, Shape, Struct, Type, Versions};
 pub use parse::{ParseError, parse};
 
-/// A generated file: path within the crate flumen-protocol (or the repository, for `docs/`), and content.
+/// Generated files: path within the repository, and content.
 pub type Files = BTreeMap<String, String>;
 
-/// Every generated file for these shapes. Paths are relative to the repository.
+/// Every generated file for these shapes.
 pub fn generate(shapes: &[Shape]) -> Files {
     let mut files = Files::new();
     for message in shapes.iter().flat_map(|shape| &shape.messages) {

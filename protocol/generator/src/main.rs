@@ -1,4 +1,5 @@
-//! `cargo run -p flumen-protocol-generator`: writes the generated files of flumen-protocol from `protocol/shapes`.
+//! `cargo run -p flumen-protocol-generator`: writes the generated files of flumen-protocol from
+//! `protocol/shapes`.
 #![allow(
     clippy::disallowed_methods,
     reason = "a developer's command: reads shapes and writes sources"

@@ -1,4 +1,5 @@
-//! What a shape says, as data. Filled by `parse.rs`, read by the emitters and by tests that make messages from shapes.
+//! What a shape says, as data. Filled by `parse.rs`, read by the emitters and by tests that make
+//! messages from shapes.
 
 /// An inclusive range of versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

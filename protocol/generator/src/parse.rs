@@ -206,7 +206,7 @@ impl Parser {
     }
 }
 
-/// In every version the tags that are known are 0, 1, 2 …: what is kept as unknown comes behind all of them.
+/// In every version the known tags are 0, 1, 2 …: what is kept as unknown comes behind them.
 fn check_tags(s: &Struct) -> Outcome<()> {
     for version in s.versions.iter() {
         let tagged = s.fields.iter().filter(|f| f.versions.contains(version));

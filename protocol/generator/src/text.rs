@@ -13,7 +13,8 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    /// One line; blocks are opened by a line that ends with `{` and closed by one that begins with `}`.
+    /// One line; blocks are opened by a line that ends with `{` and closed by one that begins with
+    /// `}`.
     pub(crate) fn line(&mut self, line: impl AsRef<str>) {
         let line = line.as_ref();
         if line.starts_with('}') {
@@ -61,7 +62,8 @@ impl Text {
     }
 }
 
-/// The condition under which `version` has the field, within a struct of versions `around`; `None`: always.
+/// The condition under which `version` has the field, within a struct of versions `around`; `None`:
+/// always.
 pub(crate) fn condition(range: Versions, around: Versions) -> Option<String> {
     let Versions { min, max } = range;
     match (min == around.min, max == around.max) {

@@ -1,5 +1,5 @@
-//! What can go wrong between a message and its bytes. Made by [`Reader`](super::Reader), [`Writer`](super::Writer) and
-//! `frame.rs`; never by IO.
+//! What can go wrong between a message and its bytes. Made by [`Reader`](super::Reader),
+//! [`Writer`](super::Writer) and `frame.rs`; never by IO.
 
 use thiserror::Error;
 
@@ -12,7 +12,8 @@ pub enum DecodeError {
         /// The key.
         key: i16,
     },
-    /// The message exists, but not in this version: close the connection (ApiVersions: answer version 0).
+    /// The message exists, but not in this version: close the connection (ApiVersions: answer
+    /// version 0).
     #[error("{message} has no version {version}; it has {min} to {max}")]
     UnsupportedVersion {
         /// Kafka's name of the message.
@@ -82,10 +83,12 @@ pub enum Fault {
         /// What it is.
         read: usize,
     },
-    /// More unknown tagged fields in one struct than [`Reader::UNKNOWN_TAGS_MAX`](super::Reader::UNKNOWN_TAGS_MAX).
+    /// More unknown tagged fields in one struct than
+    /// [`Reader::UNKNOWN_TAGS_MAX`](super::Reader::UNKNOWN_TAGS_MAX).
     #[error("more than {} unknown tagged fields", super::Reader::UNKNOWN_TAGS_MAX)]
     TooManyTags,
-    /// The decoded message would need much more memory than its bytes: see [`Reader::with_budget`](super::Reader::with_budget).
+    /// The decoded message would need much more memory than its bytes: see
+    /// [`Reader::with_budget`](super::Reader::with_budget).
     #[error("needs more memory than the budget of {0} bytes")]
     OverBudget(usize),
 }
@@ -105,7 +108,8 @@ pub enum EncodeError {
         /// Newest that exists.
         max: i16,
     },
-    /// The field is set, this version does not have it, and leaving it out would change what the message means.
+    /// The field is set, this version does not have it, and leaving it out would change what the
+    /// message means.
     #[error("{message}.{field} is set, but version {version} has no such field")]
     UnsupportedField {
         /// Kafka's name of the message.
@@ -133,7 +137,8 @@ pub enum EncodeError {
         /// Bytes, or elements of an array.
         len: usize,
     },
-    /// The unknown tagged fields are not in ascending order, or one of them is known in this version.
+    /// The unknown tagged fields are not in ascending order, or one of them is known in this
+    /// version.
     #[error("{message}: unknown tagged field {tag} is out of order")]
     TagOrder {
         /// Kafka's name of the message.
@@ -141,7 +146,8 @@ pub enum EncodeError {
         /// The first one out of order.
         tag: u32,
     },
-    /// Records in a file where the bytes must be in memory: read them first (`Records::into_bytes`).
+    /// Records in a file where the bytes must be in memory: read them first
+    /// (`Records::into_bytes`).
     #[error("{message} holds records in a file; it can only be written as segments")]
     FileRecords {
         /// Kafka's name of the message.

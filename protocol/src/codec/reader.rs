@@ -1,5 +1,5 @@
-//! The cursor that generated code reads with. Owns every check of hostile input; allocates nothing that the bytes at
-//! hand do not pay for. Never does IO.
+//! The cursor that generated code reads with. Owns every check of hostile input; allocates nothing
+//! that the bytes at hand do not pay for. Never does IO.
 
 use bytes::Bytes;
 
@@ -9,23 +9,28 @@ use crate::segment::Records;
 
 /// A cursor over the bytes of a frame.
 ///
-/// `bytes` and `records` fields are slices that share the frame; everything else is copied out. What protects the process:
+/// `bytes` and `records` fields are slices that share the frame; everything else is copied out.
+/// What protects the process:
 ///
-/// - every length and count is compared with the bytes that remain (÷ the smallest element) before anything is allocated,
-///   and no more than 1,024 elements are reserved at once;
-/// - a message may need [`Reader::BUDGET_FACTOR`] times its own bytes of memory plus [`Reader::BUDGET_BASE`], see [`Reader::with_budget`];
+/// - every length and count is compared with the bytes that remain (÷ the smallest element) before
+///   anything is allocated, and no more than 1,024 elements are reserved at once;
+/// - a message may need [`Reader::BUDGET_FACTOR`] times its own bytes of memory plus
+///   [`Reader::BUDGET_BASE`], see [`Reader::with_budget`];
 /// - a struct may hold [`Reader::UNKNOWN_TAGS_MAX`] unknown tagged fields;
 /// - nesting is that of the message's shape.
 ///
 /// ```
 /// use bytes::Bytes;
-/// use flumen_protocol::codec::{DecodeError, Message, Reader};
+/// use flumen_protocol::codec::{Message, Reader};
 /// use flumen_protocol::message::MetadataRequest;
 ///
 /// // 2,147,483,647 topics in a frame of four bytes
 /// let mut r = Reader::new(Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff]));
 /// let error = MetadataRequest::decode(&mut r, 1).unwrap_err();
-/// assert_eq!(error.to_string(), "MetadataRequest.topics at byte 4: 2147483647 elements do not fit in the 0 bytes left");
+/// assert_eq!(
+///     error.to_string(),
+///     "MetadataRequest.topics at byte 4: 2147483647 elements do not fit in the 0 bytes left"
+/// );
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -62,7 +67,8 @@ impl Reader {
         Self::with_budget(bytes, budget)
     }
 
-    /// Starts at the first byte; arrays, strings and tagged fields may take `budget` bytes of memory in all.
+    /// Starts at the first byte; arrays, strings and tagged fields may take `budget` bytes of
+    /// memory in all.
     pub fn with_budget(bytes: Bytes, budget: usize) -> Self {
         Self {
             bytes,
@@ -371,7 +377,8 @@ impl Reader {
         Ok(Some(items))
     }
 
-    /// The count of an array whose elements take at least `wire_size` bytes in the frame and `size` in memory.
+    /// The count of an array whose elements take at least `wire_size` bytes in the frame and `size`
+    /// in memory.
     fn count(
         &mut self,
         field: &'static str,

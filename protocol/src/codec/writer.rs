@@ -1,5 +1,5 @@
-//! Collects the bytes of a message. Records are not copied: the result is a list of segments, in the order of the wire.
-//! Used by generated code and `frame.rs`; never does IO.
+//! Collects the bytes of a message. Records are not copied: the result is a list of segments, in
+//! the order of the wire. Used by generated code and `frame.rs`; never does IO.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -7,14 +7,16 @@ use super::{EncodeError, Message, TaggedFields, Wire, put_unsigned_varint};
 use crate::id::TopicId;
 use crate::segment::{Records, Segment};
 
-/// Collects a message (or several) as segments: bytes in memory, and ranges of files that were never read.
+/// Collects a message (or several) as segments: bytes in memory, and ranges of files that were
+/// never read.
 ///
-/// All small fields go into one buffer; a large `records` field is only noted with the place where it belongs, so a fetch
-/// response of 1 MiB costs some hundred bytes of copying.
+/// All small fields go into one buffer; a large `records` field is only noted with the place where
+/// it belongs, so a fetch response of 1 MiB costs some hundred bytes of copying.
 #[derive(Debug, Default)]
 pub struct Writer {
     buf: BytesMut,
-    /// What goes between the bytes of `buf`: position in `buf`, and the segment to insert there. Ascending.
+    /// What goes between the bytes of `buf`: position in `buf`, and the segment to insert there.
+    /// Ascending.
     inserted: Vec<(usize, Segment)>,
     flexible: bool,
     message: &'static str,
@@ -109,7 +111,8 @@ impl Writer {
         Ok(whole.freeze())
     }
 
-    /// Writes the number of bytes that follow it into the first four bytes, which the caller has left free.
+    /// Writes the number of bytes that follow it into the first four bytes, which the caller has
+    /// left free.
     pub(crate) fn set_length_prefix(&mut self) -> Result<(), EncodeError> {
         let len = self.len() - 4;
         let Ok(prefix) = i32::try_from(len) else {
@@ -370,7 +373,8 @@ impl Writer {
         self.buf[tag.start..].rotate_right(size_len);
     }
 
-    /// The tagged fields that were kept but are not known; those below `known` are, so a kept one must be at least that.
+    /// The tagged fields that were kept but are not known; those below `known` are, so a kept one
+    /// must be at least that.
     ///
     /// # Errors
     /// [`EncodeError::TagOrder`].

@@ -41,7 +41,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs `work`; returns its result and how many bytes this thread allocated meanwhile, whether freed again or not.
+/// Runs `work`; returns its result and how many bytes this thread allocated meanwhile, whether
+/// freed again or not.
 pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = ALLOCATED.get();
     let result = work();

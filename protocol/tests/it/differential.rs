@@ -1,5 +1,5 @@
-//! The crate kafka-protocol, generated from Apache Kafka's own schemas, must read what we write and write what we read,
-//! byte for byte.
+//! The crate kafka-protocol, generated from Apache Kafka's own schemas, must read what we write and
+//! write what we read, byte for byte.
 
 use bytes::Bytes;
 
@@ -40,8 +40,8 @@ fn kafka_protocol_writes_the_same_bytes_for_every_version_that_both_know() {
     assert_eq!(unknown, ONLY_OURS);
 }
 
-/// What kafka-protocol 0.18, generated from Kafka 4.1, does not know: versions of 4.2 and 4.3, two versions that it leaves
-/// out, and the records of internal topics.
+/// What kafka-protocol 0.18, generated from Kafka 4.1, does not know: versions of 4.2 and 4.3, two
+/// versions that it leaves out, and the records of internal topics.
 const ONLY_OURS: &[&str] = &[
     "ListOffsetsRequest 11",
     "ListOffsetsResponse 11",

@@ -1,4 +1,5 @@
-//! What a version cannot carry: an error where it matters, silence where Kafka says that it may be left out.
+//! What a version cannot carry: an error where it matters, silence where Kafka says that it may be
+//! left out.
 
 use bytes::Bytes;
 use flumen_protocol::codec::{

@@ -230,7 +230,8 @@ fn records_in_files_stay_there_and_come_in_the_right_place() {
         let segments = frame::encode_response(1, ApiKey::Fetch, version, &in_files).unwrap();
         let files = segments.iter().filter(|s| matches!(s, Segment::File(_)));
         assert_eq!(files.count(), 2);
-        // head, file, fields and nine bytes, bytes, fields, file, end (nothing follows in classic versions)
+        // head, file, fields and nine bytes, bytes, fields, file, end (nothing follows in classic
+        // versions)
         assert!(segments.len() <= 7, "{segments:?}");
         let frame = joined(segments);
         let prefix = i32::from_be_bytes(*frame.first_chunk().unwrap());

@@ -1,5 +1,5 @@
-//! Bytes that Apache Kafka 4.3.1 wrote: every message in its newest version, and every version that the other oracle does
-//! not know. `tests/fixtures/wire/Rewrite.java` says how they were made.
+//! Bytes that Apache Kafka 4.3.1 wrote: every message in its newest version, and every version that
+//! the other oracle does not know. `tests/fixtures/wire/Rewrite.java` says how they were made.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Bytes that mean harm: wrong counts, cut frames, too many fields, noise. Each gives a typed error, costs little memory
-//! and never panics.
+//! Bytes that mean harm: wrong counts, cut frames, too many fields, noise. Each gives a typed
+//! error, costs little memory and never panics.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flumen_protocol::codec::{DecodeError, Fault, Message, Reader, Writer, put_unsigned_varint};
@@ -162,7 +162,8 @@ fn unknown_tagged_fields_are_bounded() {
 
 #[test]
 fn a_known_tagged_field_must_be_as_long_as_it_says() {
-    // ApiVersionsResponse 3: error 0, no keys, throttle 0, one tagged field: 3 (zk_migration_ready), two bytes
+    // ApiVersionsResponse 3: error 0, no keys, throttle 0, one tagged field: 3
+    // (zk_migration_ready), two bytes
     let bytes: &[u8] = &[0, 0, 1, 0, 0, 0, 0, 1, 3, 2, 1, 1];
     assert_eq!(
         fault::<flumen_protocol::message::ApiVersionsResponse>(bytes, 3),
@@ -174,7 +175,8 @@ fn a_known_tagged_field_must_be_as_long_as_it_says() {
     );
 }
 
-/// Metadata 9 with that many topics of an empty name: two bytes each on the wire, some eighty in memory.
+/// Metadata 9 with that many topics of an empty name: two bytes each on the wire, some eighty in
+/// memory.
 fn with_empty_topics(count: u32) -> Bytes {
     let mut buf = BytesMut::new();
     put_unsigned_varint(&mut buf, count + 1);

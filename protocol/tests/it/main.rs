@@ -1,5 +1,5 @@
-//! Tests of the whole crate: every message in every version, against its shape, against another implementation, and
-//! against bytes that mean harm.
+//! Tests of the whole crate: every message in every version, against its shape, against another
+//! implementation, and against bytes that mean harm.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,

@@ -14,7 +14,8 @@ pub(crate) struct Entry {
     pub(crate) shape: Shape,
     /// Decodes; returns how many bytes are left.
     pub(crate) decode: fn(Bytes, i16) -> Result<usize, DecodeError>,
-    /// Decodes, checks that encoding and decoding gives the same value again, and returns the encoded bytes.
+    /// Decodes, checks that encoding and decoding gives the same value again, and returns the
+    /// encoded bytes.
     pub(crate) recode: fn(Bytes, i16) -> Bytes,
     /// What kafka-protocol makes of the bytes, for the versions that it knows.
     pub(crate) kafka: Option<Kafka>,

@@ -1,5 +1,5 @@
-//! What is decoded encodes to the same bytes: the generated code reads and writes what the shape says, unknown tagged
-//! fields included.
+//! What is decoded encodes to the same bytes: the generated code reads and writes what the shape
+//! says, unknown tagged fields included.
 
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -1,8 +1,10 @@
-//! Random messages as bytes, written straight from the shapes: a second, independent reading of the notation.
+//! Random messages as bytes, written straight from the shapes: a second, independent reading of the
+//! notation.
 
 use flumen_protocol_generator::{Field, Message, Struct, Type};
 
-/// A small generator of pseudo-random numbers (SplitMix64), so that a seed names a message for ever.
+/// A small generator of pseudo-random numbers (SplitMix64), so that a seed names a message for
+/// ever.
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(pub(crate) u64);
 
