@@ -168,8 +168,15 @@ pub fn encode_response<M: Message>(
     Ok(w.into_segments())
 }
 
+/// Bytes of memory that a response may take per byte of its frame: an answer about a hundred
+/// thousand partitions holds many small arrays, and the broker was chosen, unlike a client.
+const RESPONSE_BUDGET_FACTOR: usize = 16;
+
 /// Reads a response (a frame without its length) to a request `R` that was sent in `version`; gives
 /// the correlation id, too.
+///
+/// A broker that does not know the version of an ApiVersions request answers in version 0, so that
+/// answer is read as version 0 where it is not of `version` (KIP-511).
 ///
 /// # Errors
 /// [`DecodeError::Malformed`]: the connection is out of step; close it.
@@ -177,13 +184,19 @@ pub fn decode_response<R: Request>(
     frame: Bytes,
     version: i16,
 ) -> Result<(i32, R::Response), DecodeError> {
-    let mut r = Reader::new(frame);
+    let budget = frame.len() * RESPONSE_BUDGET_FACTOR + Reader::BUDGET_BASE;
+    let mut r = Reader::with_budget(frame, budget);
     r.begin_part("ResponseHeader", false);
     let correlation_id = r.i32("correlation_id")?;
     if R::API.response_header_version(version) >= 1 {
         r.unknown_tags()?;
     }
-    Ok((correlation_id, R::Response::decode(&mut r, version)?))
+    let mut oldest = r.clone();
+    let body = match R::Response::decode(&mut r, version) {
+        Err(_) if R::API == ApiKey::ApiVersions => R::Response::decode(&mut oldest, 0)?,
+        body => body?,
+    };
+    Ok((correlation_id, body))
 }
 
 /// The correlation id of a response (a frame without its length): which request it answers.

@@ -1,3 +1,5 @@
+//! Batches that are whole, cut, corrupt or old.
+
 use super::*;
 use crate::builder::{BatchBuilder, BatchOptions, EndTxnMarker, end_txn_marker};
 use crate::record::Headers;

@@ -1,3 +1,5 @@
+//! Every codec there and back, and blocks that claim or become too much.
+
 use super::*;
 use proptest::prelude::*;
 use std::io::Write;

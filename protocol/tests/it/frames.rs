@@ -144,6 +144,16 @@ fn an_answer_to_api_versions_is_read_whatever_the_version_of_the_question() {
 }
 
 #[test]
+fn an_answer_in_version_0_to_a_newer_question_is_understood() {
+    // UNSUPPORTED_VERSION, and ApiVersions itself from 0 to 3
+    let refusal = Bytes::from_static(b"\0\0\0\x07\0\x23\0\0\0\x01\0\x12\0\0\0\x03");
+    let (_, response) = frame::decode_response::<ApiVersionsRequest>(refusal, 4).unwrap();
+    assert_eq!(response.error_code, 35);
+    let range = &response.api_keys[0];
+    assert_eq!((range.api_key, range.max_version), (18, 3));
+}
+
+#[test]
 fn flexible_response_headers_have_tagged_fields() {
     let response = FetchResponse::default();
     for version in FetchRequest::MIN_VERSION..=FetchRequest::MAX_VERSION {

@@ -217,3 +217,20 @@ fn null_text_and_presence_bytes_are_checked() {
         Fault::BadPresence(2)
     );
 }
+
+#[test]
+fn a_header_that_lies_is_an_error() {
+    // Metadata 12: key, version, correlation id, length of the client id, tagged fields
+    let header = |client_id: [u8; 2], tags: &'static [u8]| {
+        let head: &[u8] = &[0, 3, 0, 12, 0, 0, 0, 1];
+        let mut r = Reader::new(Bytes::from([head, &client_id, tags].concat()));
+        let (result, allocated) = counted(|| flumen_protocol::frame::decode_request_header(&mut r));
+        assert!(allocated < MEMORY_MAX);
+        result
+    };
+    assert!(header([0xff, 0xff], &[0]).is_ok());
+    assert!(header([0x7f, 0xff], &[0]).is_err());
+    assert!(header([0xff, 0xfe], &[0]).is_err());
+    assert!(header([0xff, 0xff], &[0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
+    assert!(header([0xff, 0xff], &[1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
+}
