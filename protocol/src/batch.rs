@@ -262,7 +262,8 @@ impl BatchHeader {
         LOG_OVERHEAD + self.batch_length.max(0) as usize
     }
 
-    fn timestamp_of(&self, delta: i64) -> i64 {
+    /// The timestamp of a record of this batch that stands `delta` after the base, in milliseconds since 1970.
+    pub fn timestamp_of(&self, delta: i64) -> i64 {
         match self.timestamp_type() {
             TimestampType::CreateTime => self.base_timestamp.wrapping_add(delta),
             TimestampType::LogAppendTime => self.max_timestamp,

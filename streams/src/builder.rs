@@ -359,19 +359,15 @@ impl<V> Materialized<V> {
         }
     }
 
-    pub(crate) fn caching(&self) -> bool {
-        self.caching
-    }
-
     pub(crate) fn retention_ms(&self) -> i64 {
         self.retention.map_or(0, |retention| {
             i64::try_from(retention.as_millis()).unwrap_or(i64::MAX / 4)
         })
     }
 
-    pub(crate) fn spec(&self, kind: StoreKind) -> StoreSpec {
+    pub(crate) fn spec(self, kind: StoreKind) -> StoreSpec {
         StoreSpec {
-            name: self.name.clone(),
+            name: self.name,
             kind,
             caching: self.caching,
             logging: self.logging,

@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use flumen_protocol::batch::RecordBatch;
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::communication::allocator::Thread;
@@ -52,6 +53,8 @@ pub struct SourceInput {
     pub source: usize,
     /// The records, in order of offsets.
     pub records: SourceRecords,
+    /// Records below this offset are skipped: the first batch of a fetch may begin before what was asked for.
+    pub first_offset: i64,
     /// Offset of the record after them: the position that is committed with their effects.
     pub next_offset: i64,
 }
@@ -59,6 +62,8 @@ pub struct SourceInput {
 /// Records as they came.
 #[derive(Debug)]
 pub enum SourceRecords {
+    /// Whole batches, neither control nor aborted ones: decompressed and decoded on the engine's thread.
+    Batches(Vec<RecordBatch>),
     /// One by one.
     Raw(Vec<RawRecord>),
 }
@@ -480,3 +485,6 @@ fn process(instance: &mut Instance, inputs: Vec<SourceInput>) -> Flow {
         instance.sources[first].run(upto, count)?;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,18 @@ pub enum EngineError {
         /// The serde's complaint.
         error: SerdeError,
     },
+    /// An input batch that does not follow the format; nothing after it can be read.
+    #[error("{topic}-{partition}: the batch at offset {offset} is corrupt: {message}")]
+    CorruptBatch {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// First offset of the batch.
+        offset: i64,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A value that has no bytes.
     #[error("node {node}: the {part} cannot be written: {error}")]
     Serialization {

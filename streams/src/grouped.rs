@@ -11,7 +11,7 @@ use crate::ktable::KTable;
 use crate::operator::aggregate::{self, AggregateOptions, Step};
 use crate::operator::window::{self, WindowOptions};
 use crate::serde::{self, Serde};
-use crate::state::{StoreKey, StoreKind, StoreSerdes};
+use crate::state::{StoreKey, StoreKind, StoreSerdes, StoreSpec};
 use crate::topology::{NodeId, NodeKind};
 use crate::window::{TimeWindows, Windowed};
 
@@ -30,12 +30,12 @@ pub struct KGroupedStream<K, V> {
 impl<K: StoreKey, V: Clone + 'static> KGroupedStream<K, V> {
     /// How many records each key has.
     pub fn count(&self, store: Materialized<i64>) -> KTable<K, i64> {
-        let serde = store.serde_or(Some(&(Arc::new(serde::i64()) as Arc<dyn Serde<i64>>)));
+        let serde = store.serde_or(Some(&count_serde()));
         self.keyed(
             "KSTREAM-AGGREGATE-",
-            &store,
+            store.spec(StoreKind::KeyValue),
             serde,
-            Arc::new(|_, _, count: Option<i64>| count.unwrap_or(0) + 1),
+            counting(),
         )
     }
 
@@ -46,7 +46,12 @@ impl<K: StoreKey, V: Clone + 'static> KGroupedStream<K, V> {
         store: Materialized<V>,
     ) -> KTable<K, V> {
         let serde = store.serde_or(Some(&self.grouped.value));
-        self.keyed("KSTREAM-REDUCE-", &store, serde, reducing(reducer))
+        self.keyed(
+            "KSTREAM-REDUCE-",
+            store.spec(StoreKind::KeyValue),
+            serde,
+            reducing(reducer),
+        )
     }
 
     /// Folds the values of each key, starting from what `initializer` gives.
@@ -56,10 +61,11 @@ impl<K: StoreKey, V: Clone + 'static> KGroupedStream<K, V> {
         aggregator: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
         store: Materialized<A>,
     ) -> KTable<K, A> {
+        let serde = store.serde_or(None);
         self.keyed(
             "KSTREAM-AGGREGATE-",
-            &store,
-            store.serde_or(None),
+            store.spec(StoreKind::KeyValue),
+            serde,
             folding(initializer, aggregator),
         )
     }
@@ -75,48 +81,45 @@ impl<K: StoreKey, V: Clone + 'static> KGroupedStream<K, V> {
     fn keyed<A: Clone + 'static>(
         &self,
         operation: &str,
-        store: &Materialized<A>,
+        store: StoreSpec,
         value: Arc<dyn Serde<A>>,
         step: Step<K, V, A>,
     ) -> KTable<K, A> {
-        self.plan.add_store(store.spec(StoreKind::KeyValue));
-        let options = Arc::new(self.options(store, value));
-        self.stateful(operation, &store.name, move |instance| {
+        let options = Arc::new(self.options(&store, value));
+        self.stateful(operation, store, move |instance| {
             aggregate::build(instance, &options, &step)
         })
     }
 
-    fn options<A>(
-        &self,
-        store: &Materialized<A>,
-        value: Arc<dyn Serde<A>>,
-    ) -> AggregateOptions<K, A> {
+    fn options<A>(&self, store: &StoreSpec, value: Arc<dyn Serde<A>>) -> AggregateOptions<K, A> {
+        let serdes = StoreSerdes {
+            key: Arc::clone(&self.grouped.key),
+            value,
+        };
         AggregateOptions {
             store: store.name.clone(),
-            serdes: StoreSerdes {
-                key: Arc::clone(&self.grouped.key),
-                value,
-            },
-            caching: store.caching(),
+            serdes,
+            caching: store.caching,
         }
     }
 
     fn stateful<L: Clone + 'static, A: Clone + 'static>(
         &self,
         operation: &str,
-        store: &str,
+        store: StoreSpec,
         build: impl Fn(&mut Instance) + Send + Sync + 'static,
     ) -> KTable<L, A> {
-        let parents = vec![self.partitioned(store)];
-        let name = self.plan.numbered(operation);
-        let node = self.plan.add(NewNode {
+        let parents = vec![self.partitioned(&store.name)];
+        let (name, stores) = (self.plan.numbered(operation), vec![store.name.clone()]);
+        self.plan.add_store(store);
+        let node = NewNode {
             name,
             kind: NodeKind::Processor,
             parents,
-            stores: vec![store.to_owned()],
+            stores,
             build: Arc::new(build),
-        });
-        KTable::new(&self.plan, node)
+        };
+        KTable::new(&self.plan, self.plan.add(node))
     }
 
     /// The node after which equal keys are in one task: this one, or the source of a repartition topic.
@@ -167,6 +170,14 @@ impl<K, V> Clone for KGroupedStream<K, V> {
     }
 }
 
+fn count_serde() -> Arc<dyn Serde<i64>> {
+    Arc::new(serde::i64())
+}
+
+fn counting<K, V>() -> Step<K, V, i64> {
+    Arc::new(|_, _, count| count.unwrap_or(0) + 1)
+}
+
 fn reducing<K, V: 'static>(reducer: impl Fn(V, V) -> V + Send + Sync + 'static) -> Step<K, V, V> {
     Arc::new(move |_, value, before| match before {
         Some(before) => reducer(before, value),
@@ -191,13 +202,8 @@ pub struct TimeWindowedKStream<'g, K, V> {
 impl<K: StoreKey, V: Clone + 'static> TimeWindowedKStream<'_, K, V> {
     /// How many records each key has in each window.
     pub fn count(&self, store: Materialized<i64>) -> KTable<Windowed<K>, i64> {
-        let serde = store.serde_or(Some(&(Arc::new(serde::i64()) as Arc<dyn Serde<i64>>)));
-        self.windowed(
-            "KSTREAM-AGGREGATE-",
-            &store,
-            serde,
-            Arc::new(|_, _, count: Option<i64>| count.unwrap_or(0) + 1),
-        )
+        let serde = store.serde_or(Some(&count_serde()));
+        self.windowed("KSTREAM-AGGREGATE-", store, serde, counting())
     }
 
     /// Folds the values of each key and window into one of the same type; the first value starts it.
@@ -207,7 +213,7 @@ impl<K: StoreKey, V: Clone + 'static> TimeWindowedKStream<'_, K, V> {
         store: Materialized<V>,
     ) -> KTable<Windowed<K>, V> {
         let serde = store.serde_or(Some(&self.grouped.grouped.value));
-        self.windowed("KSTREAM-REDUCE-", &store, serde, reducing(reducer))
+        self.windowed("KSTREAM-REDUCE-", store, serde, reducing(reducer))
     }
 
     /// Folds the values of each key and window, starting from what `initializer` gives.
@@ -217,10 +223,11 @@ impl<K: StoreKey, V: Clone + 'static> TimeWindowedKStream<'_, K, V> {
         aggregator: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
         store: Materialized<A>,
     ) -> KTable<Windowed<K>, A> {
+        let serde = store.serde_or(None);
         self.windowed(
             "KSTREAM-AGGREGATE-",
-            &store,
-            store.serde_or(None),
+            store,
+            serde,
             folding(initializer, aggregator),
         )
     }
@@ -228,7 +235,7 @@ impl<K: StoreKey, V: Clone + 'static> TimeWindowedKStream<'_, K, V> {
     fn windowed<A: Clone + 'static>(
         &self,
         operation: &str,
-        store: &Materialized<A>,
+        store: Materialized<A>,
         value: Arc<dyn Serde<A>>,
         step: Step<K, V, A>,
     ) -> KTable<Windowed<K>, A> {
@@ -245,19 +252,18 @@ impl<K: StoreKey, V: Clone + 'static> TimeWindowedKStream<'_, K, V> {
         let retention_ms = store
             .retention_ms()
             .max(windows.size_ms.saturating_add(windows.grace_ms));
-        self.grouped.plan.add_store(store.spec(StoreKind::Window {
+        let store = store.spec(StoreKind::Window {
             size_ms: windows.size_ms,
             retention_ms,
-        }));
-        let options = Arc::new(self.grouped.options(store, value));
+        });
+        let options = Arc::new(self.grouped.options(&store, value));
         let window = WindowOptions {
             windows,
             retention_ms,
         };
-        self.grouped
-            .stateful(operation, &store.name, move |instance| {
-                window::build(instance, &options, window, &step)
-            })
+        self.grouped.stateful(operation, store, move |instance| {
+            window::build(instance, &options, window, &step)
+        })
     }
 }
 

@@ -246,6 +246,7 @@ impl Driver {
             let input = SourceInput {
                 source,
                 records: SourceRecords::Raw(numbered),
+                first_offset: 0,
                 next_offset,
             };
             self.engine.feed(task, vec![input], self.now_ms)?;

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use flumen_protocol::batch::BatchHeader;
+use flumen_protocol::compression::DecompressionLimit;
+use flumen_protocol::record::RecordRef;
 
 use crate::dataflow::instance::{EngineCounters, Flow, Instance, Port, TaskContext};
 use crate::dataflow::{RawRecord, SourceInput, SourceRecords};
@@ -57,12 +60,55 @@ struct Source<K, V> {
     node: NodeId,
     options: Arc<SourceOptions<K, V>>,
     topic: Arc<str>,
-    /// Records not yet sent.
+    /// Bytes not yet decoded.
+    pending: VecDeque<Pending>,
+    /// Records not yet sent; refilled from `pending` when empty.
     queue: VecDeque<Record<K, V>>,
     batch: Vec<Record<K, V>>,
     next_offset: Option<i64>,
     partition_time: i64,
     port: Port<Record<K, V>>,
+}
+
+/// Records decoded and sent at once: enough to make calls cheap, few enough to stay in the processor's cache.
+const CHUNK: usize = 1024;
+
+/// Input that waits to be decoded.
+enum Pending {
+    Raw(std::vec::IntoIter<RawRecord>),
+    Batch {
+        header: BatchHeader,
+        /// Decompressed; records are read from `position` on.
+        payload: Bytes,
+        position: usize,
+        /// Records below were read before this fetch.
+        first_offset: i64,
+    },
+}
+
+/// A record before its serdes.
+struct Encoded<'a> {
+    offset: i64,
+    timestamp: i64,
+    key: Option<Part<'a>>,
+    value: Option<Part<'a>>,
+    headers: Headers,
+}
+
+/// Bytes and the buffer that holds them.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    bytes: &'a [u8],
+    owner: &'a Bytes,
+}
+
+impl<'a> Part<'a> {
+    fn whole(owner: &'a Bytes) -> Self {
+        Self {
+            bytes: owner,
+            owner,
+        }
+    }
 }
 
 /// Builds the source node.
@@ -78,6 +124,7 @@ pub(crate) fn build<K: Clone + 'static, V: Clone + 'static>(
         context: Rc::clone(&instance.context),
         node: instance.node(),
         options: Arc::clone(options),
+        pending: VecDeque::new(),
         queue: VecDeque::new(),
         batch: Vec::new(),
         port: instance.downstream(),
@@ -86,12 +133,99 @@ pub(crate) fn build<K: Clone + 'static, V: Clone + 'static>(
 }
 
 impl<K, V> Source<K, V> {
-    fn read(&self, raw: &RawRecord) -> Result<Record<K, V>, (&'static str, SerdeError)> {
-        let key = read(&*self.options.key, raw.key.as_ref()).map_err(|error| ("key", error))?;
-        let value =
-            read(&*self.options.value, raw.value.as_ref()).map_err(|error| ("value", error))?;
+    /// Decodes the next chunk, unless there are records left to send.
+    fn fill(&mut self) -> Flow {
+        while self.queue.is_empty() {
+            let Some(mut pending) = self.pending.pop_front() else {
+                return Ok(());
+            };
+            let read = self.decode(&mut pending)?;
+            self.context
+                .counters
+                .records_in
+                .fetch_add(read as u64, Ordering::Relaxed);
+            if read == CHUNK {
+                self.pending.push_front(pending);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads up to a chunk of records; fewer means that no more are left.
+    fn decode(&mut self, pending: &mut Pending) -> Result<usize, Box<EngineError>> {
+        self.context.running.set(self.node);
+        let mut read = 0;
+        match pending {
+            Pending::Raw(records) => {
+                for raw in records.take(CHUNK) {
+                    let (key, value) = (
+                        raw.key.as_ref().map(Part::whole),
+                        raw.value.as_ref().map(Part::whole),
+                    );
+                    self.accept(Encoded {
+                        offset: raw.offset,
+                        timestamp: raw.timestamp,
+                        key,
+                        value,
+                        headers: raw.headers,
+                    })?;
+                    read += 1;
+                }
+            }
+            Pending::Batch {
+                header,
+                payload,
+                position,
+                first_offset,
+            } => {
+                let mut rest = &payload[*position..];
+                while read < CHUNK && !rest.is_empty() {
+                    let record = RecordRef::parse(&mut rest)
+                        .map_err(|error| self.corrupt(header.base_offset, &error))?;
+                    read += 1;
+                    let offset = header.base_offset + i64::from(record.offset_delta);
+                    if offset >= *first_offset {
+                        self.accept(encoded(header, payload, &record))?;
+                    }
+                }
+                *position = payload.len() - rest.len();
+            }
+        }
+        Ok(read)
+    }
+
+    fn corrupt(&self, offset: i64, error: &dyn std::fmt::Display) -> Box<EngineError> {
+        let (topic, partition) = (self.topic.to_string(), self.context.task.partition);
+        Box::new(EngineError::CorruptBatch {
+            topic,
+            partition,
+            offset,
+            message: error.to_string(),
+        })
+    }
+
+    /// Queues a record, or does with it what the policy says.
+    fn accept(&mut self, encoded: Encoded<'_>) -> Flow {
+        match self.read(&encoded) {
+            Ok((key, value, timestamp)) => {
+                self.partition_time = self.partition_time.max(timestamp);
+                self.queue.push_back(Record {
+                    key,
+                    value,
+                    timestamp,
+                    headers: encoded.headers,
+                });
+                Ok(())
+            }
+            Err((part, error)) => self.unreadable(&encoded, part, error),
+        }
+    }
+
+    fn read(&self, encoded: &Encoded<'_>) -> Result<(K, V, i64), (&'static str, SerdeError)> {
+        let key = read(&*self.options.key, encoded.key).map_err(|error| ("key", error))?;
+        let value = read(&*self.options.value, encoded.value).map_err(|error| ("value", error))?;
         let timestamp = match &self.options.extractor.0 {
-            Extract::Record => raw.timestamp,
+            Extract::Record => encoded.timestamp,
             Extract::Value(extract) => extract(&key, &value),
             Extract::WallClock => self.context.shared.now_ms.get(),
         };
@@ -101,17 +235,12 @@ impl<K, V> Source<K, V> {
                 SerdeError::Malformed(format!("{timestamp} is negative")),
             ));
         }
-        Ok(Record {
-            key,
-            value,
-            timestamp,
-            headers: raw.headers.clone(),
-        })
+        Ok((key, value, timestamp))
     }
 
     /// The record goes where the policy says.
-    fn unreadable(&self, raw: &RawRecord, part: &'static str, error: SerdeError) -> Flow {
-        let (partition, offset) = (self.context.task.partition, raw.offset);
+    fn unreadable(&self, encoded: &Encoded<'_>, part: &'static str, error: SerdeError) -> Flow {
+        let (partition, offset) = (self.context.task.partition, encoded.offset);
         if self.options.on_error == OnDeserializationError::Fail {
             let topic = self.topic.to_string();
             return Err(Box::new(EngineError::Deserialization {
@@ -128,20 +257,24 @@ impl<K, V> Source<K, V> {
             tracing::warn!(topic = &*self.topic, partition, offset, part, %error, dropped, "record cannot be read and is left out");
         }
         if let OnDeserializationError::DeadLetter(dead_letters) = &self.options.on_error {
-            let headers = self.reasons(raw, part, &error);
+            let headers = self.reasons(encoded, part, &error);
             let shared = &self.context.shared;
             let target = self.context.task.partition % shared.partitions_of(dead_letters);
-            let (key, value) = (raw.key.as_deref(), raw.value.as_deref());
+            let (key, value) = (
+                encoded.key.map(|part| part.bytes),
+                encoded.value.map(|part| part.bytes),
+            );
+            let topic = Arc::from(dead_letters.as_str());
             shared.with_outbox(|outbox| {
                 outbox
-                    .buffer(&Arc::from(dead_letters.as_str()), target)
-                    .push(raw.timestamp, key, value, &headers)
+                    .buffer(&topic, target)
+                    .push(encoded.timestamp, key, value, &headers)
             });
         }
         Ok(())
     }
 
-    fn reasons(&self, raw: &RawRecord, part: &str, error: &SerdeError) -> Headers {
+    fn reasons(&self, encoded: &Encoded<'_>, part: &str, error: &SerdeError) -> Headers {
         let reasons = [
             (
                 "__streams.errors.exception",
@@ -156,9 +289,9 @@ impl<K, V> Source<K, V> {
                 "__streams.errors.partition",
                 self.context.task.partition.to_string(),
             ),
-            ("__streams.errors.offset", raw.offset.to_string()),
+            ("__streams.errors.offset", encoded.offset.to_string()),
         ];
-        let kept = raw
+        let kept = encoded
             .headers
             .iter()
             .map(|(name, value)| (name.clone(), value.cloned()));
@@ -172,34 +305,54 @@ impl<K, V> Source<K, V> {
     }
 }
 
-fn read<T>(serde: &dyn Serde<T>, bytes: Option<&Bytes>) -> Result<T, SerdeError> {
-    match bytes {
-        Some(bytes) => serde.deserialize_shared(bytes, bytes),
+fn encoded<'a>(header: &BatchHeader, payload: &'a Bytes, record: &RecordRef<'a>) -> Encoded<'a> {
+    let part = |bytes| Part {
+        bytes,
+        owner: payload,
+    };
+    let owned = |bytes: &[u8]| payload.slice_ref(bytes);
+    Encoded {
+        offset: header.base_offset + i64::from(record.offset_delta),
+        timestamp: header.timestamp_of(record.timestamp_delta),
+        key: record.key.map(part),
+        value: record.value.map(part),
+        headers: record
+            .headers()
+            .map(|(name, value)| (owned(name), value.map(owned)))
+            .collect(),
+    }
+}
+
+fn read<T>(serde: &dyn Serde<T>, part: Option<Part<'_>>) -> Result<T, SerdeError> {
+    match part {
+        Some(Part { bytes, owner }) => serde.deserialize_shared(bytes, owner),
         None => serde.null(),
     }
 }
 
 impl<K: 'static, V: 'static> SourceStage for Source<K, V> {
     fn take(&mut self, input: SourceInput) -> Flow {
-        self.context.running.set(self.node);
-        let next_offset = input.next_offset;
-        let SourceRecords::Raw(records) = input.records;
-        self.queue.reserve(records.len());
-        self.context
-            .counters
-            .records_in
-            .fetch_add(records.len() as u64, Ordering::Relaxed);
-        for raw in &records {
-            match self.read(raw) {
-                Ok(record) => {
-                    self.partition_time = self.partition_time.max(record.timestamp);
-                    self.queue.push_back(record);
+        match input.records {
+            SourceRecords::Raw(records) => {
+                self.pending.push_back(Pending::Raw(records.into_iter()))
+            }
+            SourceRecords::Batches(batches) => {
+                for batch in batches {
+                    let header = *batch.header();
+                    let payload = batch
+                        .payload(DecompressionLimit::DEFAULT)
+                        .map_err(|error| self.corrupt(header.base_offset, &error))?;
+                    self.pending.push_back(Pending::Batch {
+                        header,
+                        payload,
+                        position: 0,
+                        first_offset: input.first_offset,
+                    });
                 }
-                Err((part, error)) => self.unreadable(raw, part, error)?,
             }
         }
-        self.next_offset = Some(next_offset);
-        Ok(())
+        self.next_offset = Some(input.next_offset);
+        self.fill()
     }
 
     fn head(&self) -> Option<i64> {
@@ -213,18 +366,20 @@ impl<K: 'static, V: 'static> SourceStage for Source<K, V> {
             let sent = self.port.borrow_mut().push(&mut all);
             all.clear();
             self.queue = VecDeque::from(all);
-            return sent;
+            sent?;
+        } else {
+            let run = self
+                .queue
+                .iter()
+                .take(count)
+                .take_while(|record| record.timestamp <= upto)
+                .count();
+            self.batch.extend(self.queue.drain(..run));
+            let sent = self.port.borrow_mut().push(&mut self.batch);
+            self.batch.clear();
+            sent?;
         }
-        let run = self
-            .queue
-            .iter()
-            .take(count)
-            .take_while(|record| record.timestamp <= upto)
-            .count();
-        self.batch.extend(self.queue.drain(..run));
-        let sent = self.port.borrow_mut().push(&mut self.batch);
-        self.batch.clear();
-        sent
+        self.fill()
     }
 
     fn position(&self) -> Option<(Arc<str>, i64, i64)> {
