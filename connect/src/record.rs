@@ -6,18 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use flumen_protocol::id::{TopicId, TopicPartition};
 
 use crate::schema::Schema;
 use crate::value::{Text, Value};
-
-/// A partition of a topic.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition's number.
-    pub partition: i32,
-}
 
 /// A key or a value, with its schema where there is one.
 #[derive(Debug, Clone, PartialEq, Default)]

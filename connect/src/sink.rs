@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigDef, Finding, Props, Settings};
 use crate::error::TaskError;
-use crate::record::{SinkBatch, TopicPartition};
+use crate::record::{SinkBatch, TopicId, TopicPartition};
 pub use crate::source::Guarantee;
 
 /// A kind of sink: knows its options and makes tasks.
@@ -78,8 +78,8 @@ pub trait SinkConnector: Send + Sync {
 pub struct AssignedPartition {
     /// Which.
     pub topic_partition: TopicPartition,
-    /// Id of the topic, so that a topic deleted and made again is recognised: 16 bytes as Kafka prints them (base64); `None` where the cluster has none.
-    pub topic_id: Option<String>,
+    /// Id of the topic, so that a topic deleted and made again is recognised; `None` where the cluster has none.
+    pub topic_id: Option<TopicId>,
     /// The first offset that can be read.
     pub log_start_offset: i64,
     /// The end of what is committed.

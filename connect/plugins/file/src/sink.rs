@@ -168,7 +168,7 @@ fn start(commit: &Commit, partition: &AssignedPartition) -> Result<StartAt, Stri
         return Ok(StartAt::Group);
     };
     if let (Some(written), Some(now)) = (&next.topic_id, &partition.topic_id)
-        && written != now
+        && *written != now.to_string()
     {
         return Err(format!(
             "{name}: the topic was deleted and made again (id {written}, now {now}); the file holds the old one's records"
@@ -230,7 +230,8 @@ impl Store {
             .iter()
             .filter(|partition| partition.topic_id.is_some())
         {
-            self.name_topic(&key(&partition.topic_partition), partition.topic_id.clone());
+            let id = partition.topic_id.map(|id| id.to_string());
+            self.name_topic(&key(&partition.topic_partition), id);
         }
     }
 }
