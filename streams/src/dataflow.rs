@@ -28,12 +28,14 @@ use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 
 pub use instance::{EngineCounters, TaskStart};
-pub use outbox::{Outbox, Position, RawRecord, RecordBuffer, RecordRef};
+pub use outbox::{Outbox, Position, RawRecord, RecordBuffer};
 
 use crate::error::EngineError;
 use crate::state::{Epoch, Store};
 use crate::topology::{Subtopology, TaskId, Topology};
 use instance::{Flow, Instance, Shared, TaskContext};
+use outbox::OpenOutbox;
+pub(crate) use outbox::TopicIndex;
 
 /// What an engine has to know besides the topology.
 #[derive(Clone, Debug)]
@@ -103,6 +105,7 @@ impl Engine {
         let shared = Rc::new(Shared {
             application_id: Arc::from(options.application_id),
             partitions: RefCell::new(options.partitions),
+            topics: RefCell::default(),
             outboxes: RefCell::default(),
             epoch: Cell::new(0),
             now_ms: Cell::new(0),
@@ -260,11 +263,7 @@ impl Engine {
 
     /// Takes what a complete epoch wants to send and commit. Empty if nothing happened in it: then no commit is needed.
     pub fn drain(&mut self, epoch: Epoch) -> Outbox {
-        let outbox = self.shared.outboxes.borrow_mut().remove(&epoch);
-        outbox.unwrap_or(Outbox {
-            epoch,
-            ..Outbox::default()
-        })
+        self.shared.close_outbox(epoch)
     }
 
     /// Bytes of records waiting in all epochs' outboxes: stop feeding when they are too many.
@@ -273,7 +272,7 @@ impl Engine {
             .outboxes
             .borrow()
             .values()
-            .map(Outbox::bytes)
+            .map(OpenOutbox::bytes)
             .sum()
     }
 

@@ -265,17 +265,7 @@ impl Driver {
             self.positions.insert(topic.to_string(), position);
         }
         for ((topic, _), buffer) in outbox.records {
-            let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
-            let records: Vec<RawRecord> = buffer
-                .iter()
-                .map(|record| RawRecord {
-                    offset: 0,
-                    timestamp: record.timestamp,
-                    key: copy(record.key),
-                    value: copy(record.value),
-                    headers: record.headers.clone(),
-                })
-                .collect();
+            let records = buffer.records();
             self.written
                 .entry(topic.to_string())
                 .or_default()

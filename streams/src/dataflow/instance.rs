@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::outbox::{Outbox, Position};
+use super::outbox::{OpenOutbox, Outbox, Position, TopicIndex};
 use crate::error::EngineError;
 use crate::operator::source::SourceStage;
 use crate::state::memory::MemoryStore;
@@ -76,7 +76,9 @@ pub(crate) struct TaskContext {
 pub(crate) struct Shared {
     pub(crate) application_id: Arc<str>,
     pub(crate) partitions: RefCell<BTreeMap<String, i32>>,
-    pub(crate) outboxes: RefCell<BTreeMap<Epoch, Outbox>>,
+    /// Topics that are written, by their numbers.
+    pub(crate) topics: RefCell<Vec<Arc<str>>>,
+    pub(crate) outboxes: RefCell<BTreeMap<Epoch, OpenOutbox>>,
     /// The epoch whose records are being processed.
     pub(crate) epoch: Cell<Epoch>,
     pub(crate) now_ms: Cell<i64>,
@@ -84,13 +86,34 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Gives the outbox of the epoch being processed.
-    pub(crate) fn with_outbox<R>(&self, act: impl FnOnce(&mut Outbox) -> R) -> R {
-        let epoch = self.epoch.get();
-        let mut outboxes = self.outboxes.borrow_mut();
-        act(outboxes.entry(epoch).or_insert_with(|| Outbox {
-            epoch,
-            ..Outbox::default()
-        }))
+    pub(crate) fn with_outbox<R>(&self, act: impl FnOnce(&mut OpenOutbox) -> R) -> R {
+        act(self
+            .outboxes
+            .borrow_mut()
+            .entry(self.epoch.get())
+            .or_default())
+    }
+
+    /// Takes what an epoch wants to send.
+    pub(crate) fn close_outbox(&self, epoch: Epoch) -> Outbox {
+        let open = self
+            .outboxes
+            .borrow_mut()
+            .remove(&epoch)
+            .unwrap_or_default();
+        open.close(epoch, &self.topics.borrow())
+    }
+
+    /// The number of a topic, given at its first use.
+    pub(crate) fn topic_index(&self, topic: &str) -> TopicIndex {
+        let mut topics = self.topics.borrow_mut();
+        topics
+            .iter()
+            .position(|known| &**known == topic)
+            .unwrap_or_else(|| {
+                topics.push(Arc::from(topic));
+                topics.len() - 1
+            })
     }
 
     /// Number of partitions of a topic; 1 where the application did not say.
@@ -130,7 +153,7 @@ pub(crate) struct Instance {
     node: NodeId,
     ports: BTreeMap<NodeId, Box<dyn Any>>,
     epoch_stages: BTreeMap<NodeId, Rc<RefCell<dyn EpochStage>>>,
-    stores: BTreeMap<String, (StoreSpec, StoreCell, Arc<str>)>,
+    stores: BTreeMap<String, (StoreSpec, StoreCell, TopicIndex)>,
     store_specs: BTreeMap<String, StoreSpec>,
     start: TaskStart,
 }
@@ -246,7 +269,8 @@ impl Instance {
             .remove(name)
             .unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let store = Rc::new(RefCell::new(open(spec.clone(), backend)));
-        let changelog = Arc::from(spec.changelog_topic(&self.context.shared.application_id));
+        let shared = &self.context.shared;
+        let changelog = shared.topic_index(&spec.changelog_topic(&shared.application_id));
         self.stores.insert(
             name.to_owned(),
             (spec, Rc::clone(&store) as StoreCell, changelog),
@@ -267,7 +291,7 @@ impl Instance {
                 store.end_epoch(epoch, &mut |record| {
                     if spec.logging {
                         let none = crate::record::Headers::none();
-                        outbox.buffer(changelog, partition).push(
+                        outbox.buffer(*changelog, partition).push(
                             record.timestamp,
                             Some(record.key),
                             record.value,

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flumen_protocol::batch::RecordBatch;
+use flumen_protocol::builder::{BatchBuilder, BatchOptions};
+use flumen_protocol::compression::DecompressionLimit;
 
 use crate::record::Headers;
 use crate::state::Epoch;
@@ -18,7 +21,7 @@ use crate::topology::TaskId;
 pub struct Outbox {
     /// The epoch.
     pub epoch: Epoch,
-    /// Records by topic and partition.
+    /// Records by topic and partition; none is empty.
     pub records: BTreeMap<(Arc<str>, i32), RecordBuffer>,
     /// Input positions at the end of the epoch, of the tasks that moved.
     pub positions: BTreeMap<(Arc<str>, i32), Position>,
@@ -30,16 +33,56 @@ impl Outbox {
         self.records.is_empty() && self.positions.is_empty()
     }
 
-    /// The buffer of a partition.
-    pub fn buffer(&mut self, topic: &Arc<str>, partition: i32) -> &mut RecordBuffer {
-        self.records
-            .entry((Arc::clone(topic), partition))
-            .or_default()
-    }
-
-    /// Bytes of keys and values held.
+    /// Bytes of the records.
     pub fn bytes(&self) -> usize {
         self.records.values().map(RecordBuffer::bytes).sum()
+    }
+}
+
+/// Number of a topic that is written; stages look it up once.
+pub(crate) type TopicIndex = usize;
+
+/// The outbox of an epoch that is not complete.
+#[derive(Debug, Default)]
+pub(crate) struct OpenOutbox {
+    /// By topic and partition.
+    buffers: Vec<Vec<RecordBuffer>>,
+    pub(crate) positions: BTreeMap<(Arc<str>, i32), Position>,
+}
+
+impl OpenOutbox {
+    /// The buffer of a partition.
+    pub(crate) fn buffer(&mut self, topic: TopicIndex, partition: i32) -> &mut RecordBuffer {
+        let partition = usize::try_from(partition).expect("partitions are numbered from 0");
+        if self.buffers.len() <= topic {
+            self.buffers.resize_with(topic + 1, Vec::new);
+        }
+        let partitions = &mut self.buffers[topic];
+        if partitions.len() <= partition {
+            partitions.resize_with(partition + 1, RecordBuffer::default);
+        }
+        &mut partitions[partition]
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffers.iter().flatten().map(RecordBuffer::bytes).sum()
+    }
+
+    pub(crate) fn close(self, epoch: Epoch, topics: &[Arc<str>]) -> Outbox {
+        let mut records = BTreeMap::new();
+        for (partitions, topic) in self.buffers.into_iter().zip(topics) {
+            for (partition, buffer) in (0..)
+                .zip(partitions)
+                .filter(|(_, buffer)| !buffer.is_empty())
+            {
+                records.insert((Arc::clone(topic), partition), buffer);
+            }
+        }
+        Outbox {
+            epoch,
+            records,
+            positions: self.positions,
+        }
     }
 }
 
@@ -68,38 +111,19 @@ impl Position {
     }
 }
 
-/// Records bound for one partition, bytes in one arena.
-#[derive(Debug, Default, Clone)]
+/// A batch is closed when it has this many bytes: half of the smallest `max.message.bytes` in use.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// Records bound for one partition, encoded already, in batches of half a MiB.
+#[derive(Debug, Default)]
 pub struct RecordBuffer {
-    arena: Vec<u8>,
-    entries: Vec<Entry>,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    timestamp: i64,
-    /// Where the key starts in the arena; the value follows it, the next entry follows that.
-    start: usize,
-    key: Option<u32>,
-    value: Option<u32>,
-    headers: Headers,
-}
-
-/// One record of a [`RecordBuffer`].
-#[derive(Debug, Clone, Copy)]
-pub struct RecordRef<'a> {
-    /// Event time in ms.
-    pub timestamp: i64,
-    /// The key.
-    pub key: Option<&'a [u8]>,
-    /// The value; `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
-    /// The headers.
-    pub headers: &'a Headers,
+    full: Vec<BatchBuilder>,
+    open: Option<BatchBuilder>,
+    len: usize,
 }
 
 impl RecordBuffer {
-    /// Appends a record. Keys and values are shorter than 4 GiB, as everything in the protocol.
+    /// Appends a record.
     pub fn push(
         &mut self,
         timestamp: i64,
@@ -107,53 +131,73 @@ impl RecordBuffer {
         value: Option<&[u8]>,
         headers: &Headers,
     ) {
-        let start = self.arena.len();
-        let mut keep = |part: Option<&[u8]>| {
-            part.map(|bytes| {
-                self.arena.extend_from_slice(bytes);
-                u32::try_from(bytes.len()).expect("keys and values are shorter than 4 GiB")
-            })
-        };
-        let (key, value) = (keep(key), keep(value));
-        self.entries.push(Entry {
-            timestamp,
-            start,
-            key,
-            value,
-            headers: headers.clone(),
-        });
+        let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        if let Some(open) = self
+            .open
+            .take_if(|open| open.estimated_size() + size > BATCH_BYTES)
+        {
+            self.full.push(open);
+        }
+        let open = self
+            .open
+            .get_or_insert_with(|| BatchBuilder::new(BatchOptions::default()));
+        self.len += 1;
+        if headers.is_empty() {
+            open.push(timestamp, key, value, &[]);
+            return;
+        }
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (&name[..], value.map(|value| &value[..])))
+            .collect();
+        open.push(timestamp, key, value, &headers);
     }
 
     /// Number of records.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
-    /// Bytes of keys and values.
+    /// Bytes of the batches.
     pub fn bytes(&self) -> usize {
-        self.arena.len()
+        self.full
+            .iter()
+            .chain(&self.open)
+            .map(BatchBuilder::estimated_size)
+            .sum()
     }
 
-    /// The records, in order.
-    pub fn iter(&self) -> impl Iterator<Item = RecordRef<'_>> {
-        self.entries.iter().map(|entry| {
-            let value_start = entry.start + entry.key.unwrap_or(0) as usize;
-            let key = entry.key.map(|_| &self.arena[entry.start..value_start]);
-            let value = entry
-                .value
-                .map(|len| &self.arena[value_start..value_start + len as usize]);
-            RecordRef {
-                timestamp: entry.timestamp,
-                key,
-                value,
-                headers: &entry.headers,
-            }
-        })
+    /// The batches to send, in order.
+    pub fn into_batches(self) -> impl Iterator<Item = BatchBuilder> {
+        self.full.into_iter().chain(self.open)
+    }
+
+    /// The records as a reader will see them, offsets counted from 0. For tests: it encodes and decodes everything.
+    /// # Panics
+    /// If the batches just built cannot be read.
+    pub fn records(&self) -> Vec<RawRecord> {
+        let batches = self
+            .full
+            .iter()
+            .chain(&self.open)
+            .map(|open| RecordBatch::parse(open.clone().build()).expect("whole"));
+        let records = batches.flat_map(|batch| {
+            batch
+                .records(DecompressionLimit::DEFAULT)
+                .expect("not compressed")
+        });
+        (0..)
+            .zip(records)
+            .map(|(offset, record)| RawRecord {
+                offset,
+                ..RawRecord::from(record.expect("just encoded"))
+            })
+            .collect()
     }
 }
 
@@ -170,4 +214,23 @@ pub struct RawRecord {
     pub value: Option<Bytes>,
     /// The headers.
     pub headers: Headers,
+}
+
+impl From<flumen_protocol::record::Record> for RawRecord {
+    fn from(record: flumen_protocol::record::Record) -> Self {
+        let headers = record.headers.iter().map(|(name, value)| {
+            (
+                Bytes::copy_from_slice(name),
+                value.map(Bytes::copy_from_slice),
+            )
+        });
+        let headers = headers.collect();
+        Self {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key,
+            value: record.value,
+            headers,
+        }
+    }
 }

@@ -66,7 +66,7 @@ fn values(outbox: &Outbox, topic: &str) -> Vec<String> {
         .records
         .iter()
         .filter(|((name, _), _)| &**name == topic);
-    let records = buffers.flat_map(|(_, buffer)| buffer.iter());
+    let records = buffers.flat_map(|(_, buffer)| buffer.records());
     records
         .map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap())
         .collect()
@@ -173,7 +173,7 @@ fn whole_batches_are_read_in_every_codec_from_the_first_offset_on() {
         let expected: Vec<_> = (10..3000).map(|n| n.to_string()).collect();
         assert_eq!(values(&outbox, "out"), expected, "{compression:?}");
         let (_, buffer) = outbox.records.first_key_value().unwrap();
-        let record = buffer.iter().last().unwrap();
+        let record = buffer.records().pop().unwrap();
         assert_eq!((record.timestamp, record.headers.iter().count()), (3999, 2));
         assert_eq!(
             outbox.positions.first_key_value().unwrap().1.next_offset,

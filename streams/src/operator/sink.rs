@@ -4,6 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use flumen_client::partition_for_key;
+
+use crate::dataflow::TopicIndex;
 use crate::dataflow::instance::{Flow, Instance, Sink, TaskContext};
 use crate::error::{EngineError, SerdeError};
 use crate::record::Record;
@@ -22,7 +25,7 @@ struct SinkStage<K, V> {
     node: NodeId,
     name: String,
     options: Arc<SinkOptions<K, V>>,
-    topic: Arc<str>,
+    topic: TopicIndex,
     partitions: i32,
     /// Partition of the next batch's records without a key.
     keyless: i32,
@@ -36,7 +39,7 @@ pub(crate) fn build<K: 'static, V: 'static>(
     options: &Arc<SinkOptions<K, V>>,
 ) {
     let shared = &instance.context.shared;
-    let topic: Arc<str> = Arc::from(options.topic.topic(&shared.application_id));
+    let topic = options.topic.topic(&shared.application_id);
     let stage = SinkStage {
         partitions: shared.partitions_of(&topic).max(1),
         keyless: instance.context.task.partition,
@@ -44,7 +47,7 @@ pub(crate) fn build<K: 'static, V: 'static>(
         node: instance.node(),
         name: instance.node_name().to_owned(),
         options: Arc::clone(options),
-        topic,
+        topic: shared.topic_index(&topic),
         key: Vec::new(),
         value: Vec::new(),
     };
@@ -82,8 +85,9 @@ impl<K, V> Sink<Record<K, V>> for SinkStage<K, V> {
                     .map_err(|error| self.broken("value", error))?;
                 let key = (!key.is_null(&record.key)).then_some(self.key.as_slice());
                 let value = (!value.is_null(&record.value)).then_some(self.value.as_slice());
-                let partition = key.map_or(self.keyless, |key| partition_for(key, self.partitions));
-                outbox.buffer(&self.topic, partition).push(
+                let partition =
+                    key.map_or(self.keyless, |key| partition_for_key(key, self.partitions));
+                outbox.buffer(self.topic, partition).push(
                     record.timestamp,
                     key,
                     value,
@@ -92,57 +96,5 @@ impl<K, V> Sink<Record<K, V>> for SinkStage<K, V> {
             }
             Ok(())
         })
-    }
-}
-
-/// The partition of a key (Kafka: `BuiltInPartitioner.partitionForKey`).
-pub(crate) fn partition_for(key: &[u8], partitions: i32) -> i32 {
-    let positive = murmur2(key) & 0x7fff_ffff;
-    i32::try_from(positive).expect("31 bits") % partitions
-}
-
-/// Kafka's `Utils.murmur2`.
-fn murmur2(data: &[u8]) -> u32 {
-    const M: u32 = 0x5bd1_e995;
-    let length = u32::try_from(data.len()).expect("keys are shorter than 4 GiB");
-    let mut hash = 0x9747_b28c ^ length;
-    let (words, tail) = data.as_chunks::<4>();
-    for word in words {
-        let mut k = u32::from_le_bytes(*word).wrapping_mul(M);
-        k ^= k >> 24;
-        hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
-    }
-    if !tail.is_empty() {
-        for (shift, byte) in tail.iter().enumerate() {
-            hash ^= u32::from(*byte) << (8 * shift);
-        }
-        hash = hash.wrapping_mul(M);
-    }
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(M);
-    hash ^ (hash >> 15)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn murmur2_is_kafkas() {
-        // From Kafka's UtilsTest.testMurmur2.
-        let cases: [(&[u8], i32); 6] = [
-            (b"21", -973_932_308),
-            (b"foobar", -790_332_482),
-            (b"a-little-bit-long-string", -985_981_536),
-            (b"a-little-bit-longer-string", -1_486_304_829),
-            (
-                b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
-            (b"abc", 479_470_107),
-        ];
-        for (key, hash) in cases {
-            assert_eq!(murmur2(key).cast_signed(), hash, "{key:?}");
-        }
     }
 }

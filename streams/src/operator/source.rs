@@ -264,10 +264,10 @@ impl<K, V> Source<K, V> {
                 encoded.key.map(|part| part.bytes),
                 encoded.value.map(|part| part.bytes),
             );
-            let topic = Arc::from(dead_letters.as_str());
+            let topic = shared.topic_index(dead_letters);
             shared.with_outbox(|outbox| {
                 outbox
-                    .buffer(&topic, target)
+                    .buffer(topic, target)
                     .push(encoded.timestamp, key, value, &headers)
             });
         }
@@ -311,15 +311,18 @@ fn encoded<'a>(header: &BatchHeader, payload: &'a Bytes, record: &RecordRef<'a>)
         owner: payload,
     };
     let owned = |bytes: &[u8]| payload.slice_ref(bytes);
+    let headers = match record.headers() {
+        none if none.len() == 0 => Headers::none(),
+        some => some
+            .map(|(name, value)| (owned(name), value.map(owned)))
+            .collect(),
+    };
     Encoded {
         offset: header.base_offset + i64::from(record.offset_delta),
         timestamp: header.timestamp_of(record.timestamp_delta),
         key: record.key.map(part),
         value: record.value.map(part),
-        headers: record
-            .headers()
-            .map(|(name, value)| (owned(name), value.map(owned)))
-            .collect(),
+        headers,
     }
 }
 
