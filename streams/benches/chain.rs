@@ -123,35 +123,7 @@ fn run(
     input: &[Vec<(usize, RecordBatch)>],
     folder: Option<&std::path::Path>,
 ) {
-    let database = folder.map(|folder| {
-        let memory = RocksMemory::new(64 << 20, 64 << 20);
-        RocksDatabase::open(folder, &["counts".to_owned()], &memory).expect("a new database")
-    });
-    let partitions = BTreeMap::from([("out".to_owned(), PARTITIONS as i32)]);
-    let options = EngineOptions {
-        application_id: "bench".to_owned(),
-        partitions,
-        counters: Arc::default(),
-    };
-    let mut engine = Engine::new(Arc::new(topology), options);
-    for partition in 0..PARTITIONS as u16 {
-        let mut start = TaskStart::default();
-        if let Some(database) = &database {
-            start.backends.insert(
-                "counts".to_owned(),
-                Arc::new(database.store("counts", partition)),
-            );
-        }
-        engine
-            .assign(
-                TaskId {
-                    subtopology: 0,
-                    partition: i32::from(partition),
-                },
-                start,
-            )
-            .expect("a task of the topology");
-    }
+    let mut engine = engine(topology, folder);
     let (mut out, mut spent) = (0, Duration::ZERO);
     #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
     let began = Instant::now();
@@ -184,7 +156,7 @@ fn run(
             .map(|buffer| buffer.len())
             .sum::<usize>();
         engine.committed(epoch, &BTreeMap::new());
-        if epoch % SPILL_EVERY == 0 {
+        if epoch.is_multiple_of(SPILL_EVERY) {
             engine.spill().expect("the store spills");
         }
         spent = began.elapsed();
@@ -194,4 +166,37 @@ fn run(
         "{name:40} {per_record:6} ns/record {:8.2} M records/s {out:9} records out",
         RECORDS as f64 / spent.as_secs_f64() / 1e6
     );
+}
+
+fn engine(topology: Topology, folder: Option<&std::path::Path>) -> Engine {
+    let database = folder.map(|folder| {
+        let memory = RocksMemory::new(64 << 20, 64 << 20);
+        RocksDatabase::open(folder, &["counts".to_owned()], &memory).expect("a new database")
+    });
+    let partitions = BTreeMap::from([("out".to_owned(), PARTITIONS as i32)]);
+    let options = EngineOptions {
+        application_id: "bench".to_owned(),
+        partitions,
+        counters: Arc::default(),
+    };
+    let mut engine = Engine::new(Arc::new(topology), options);
+    for partition in 0..PARTITIONS as u16 {
+        let mut start = TaskStart::default();
+        if let Some(database) = &database {
+            start.backends.insert(
+                "counts".to_owned(),
+                Arc::new(database.store("counts", partition)),
+            );
+        }
+        engine
+            .assign(
+                TaskId {
+                    subtopology: 0,
+                    partition: i32::from(partition),
+                },
+                start,
+            )
+            .expect("a task of the topology");
+    }
+    engine
 }

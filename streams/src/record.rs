@@ -41,7 +41,10 @@ impl<K, V> Record<K, V> {
 
 /// Record headers: names may repeat, order is kept. Costs eight bytes where there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(Option<Arc<Vec<(Bytes, Option<Bytes>)>>>);
+pub struct Headers(Option<Arc<Vec<Header>>>);
+
+/// A name and a value.
+type Header = (Bytes, Option<Bytes>);
 
 impl Headers {
     /// No headers.

@@ -315,7 +315,7 @@ impl<K, V> TestInputTopic<K, V> {
     /// # Panics
     /// If the topology fails on it; [`TestInputTopic::try_pipe`] returns the error instead.
     pub fn pipe_input(&self, key: K, value: V, timestamp: i64) {
-        self.pipe_batch(vec![Record {
+        self.pipe_batch(&[Record {
             key,
             value,
             timestamp,
@@ -326,7 +326,7 @@ impl<K, V> TestInputTopic<K, V> {
     /// Pipes records in one epoch: of several updates of a cached key only the last goes on.
     /// # Panics
     /// As [`TestInputTopic::pipe_input`].
-    pub fn pipe_batch(&self, records: Vec<Record<K, V>>) {
+    pub fn pipe_batch(&self, records: &[Record<K, V>]) {
         self.try_pipe(records)
             .unwrap_or_else(|error| panic!("{error}"));
     }
@@ -334,7 +334,7 @@ impl<K, V> TestInputTopic<K, V> {
     /// As [`TestInputTopic::pipe_batch`].
     /// # Errors
     /// Why the topology failed; the driver is of no use after it.
-    pub fn try_pipe(&self, records: Vec<Record<K, V>>) -> Result<(), EngineError> {
+    pub fn try_pipe(&self, records: &[Record<K, V>]) -> Result<(), EngineError> {
         let raw = records.iter().map(|record| RawRecord {
             offset: 0,
             timestamp: record.timestamp,
@@ -421,6 +421,3 @@ impl<K, V> std::fmt::Debug for TestOutputTopic<K, V> {
         write!(f, "TestOutputTopic({})", self.topic)
     }
 }
-
-#[cfg(test)]
-mod tests;

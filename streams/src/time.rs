@@ -21,9 +21,11 @@ pub enum TimePolicy {
 /// Where the event time of an input record comes from.
 pub struct TimestampExtractor<K, V>(pub(crate) Extract<K, V>);
 
+type FromValue<K, V> = Arc<dyn Fn(&K, &V) -> i64 + Send + Sync>;
+
 pub(crate) enum Extract<K, V> {
     Record,
-    Value(Arc<dyn Fn(&K, &V) -> i64 + Send + Sync>),
+    Value(FromValue<K, V>),
     WallClock,
 }
 

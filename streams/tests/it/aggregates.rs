@@ -46,7 +46,7 @@ fn run<V: Clone + 'static>(
 fn count_counts_each_key() {
     let (driver, input, output) = run(i64(), |grouped| grouped.count(Materialized::as_("counts")));
     for key in ["a", "b", "a"] {
-        input.pipe_batch(vec![record(key, 0, 0)]);
+        input.pipe_batch(&[record(key, 0, 0)]);
     }
     assert_eq!(
         output.read_key_values(),
@@ -113,11 +113,7 @@ fn the_result_carries_the_latest_time_of_its_records() {
 #[test]
 fn a_cached_store_passes_on_the_last_update_of_an_epoch() {
     let (driver, input, output) = run(i64(), |grouped| grouped.count(Materialized::as_("counts")));
-    input.pipe_batch(vec![
-        record("a", 0, 0),
-        record("b", 0, 0),
-        record("a", 0, 0),
-    ]);
+    input.pipe_batch(&[record("a", 0, 0), record("b", 0, 0), record("a", 0, 0)]);
     assert_eq!(output.read_key_values(), [(text("a"), 2), (text("b"), 1)]);
     let changelog = driver.create_output_topic("test-counts-changelog", string(), i64());
     assert_eq!(changelog.read_key_values().len(), 2);
@@ -128,11 +124,7 @@ fn without_a_cache_every_update_is_passed_on_and_the_changelog_still_gets_one() 
     let (driver, input, output) = run(i64(), |grouped| {
         grouped.count(Materialized::as_("counts").with_caching_disabled())
     });
-    input.pipe_batch(vec![
-        record("a", 0, 0),
-        record("b", 0, 0),
-        record("a", 0, 0),
-    ]);
+    input.pipe_batch(&[record("a", 0, 0), record("b", 0, 0), record("a", 0, 0)]);
     assert_eq!(
         output.read_key_values(),
         [(text("a"), 1), (text("b"), 1), (text("a"), 2)]

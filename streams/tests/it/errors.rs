@@ -31,7 +31,7 @@ fn reading(policy: OnDeserializationError) -> TopologyTestDriver {
 fn an_unreadable_record_stops_the_engine_by_name() {
     let driver = reading(OnDeserializationError::Fail);
     let input = driver.create_input_topic("numbers", string(), string());
-    let error = input.try_pipe(vec![
+    let error = input.try_pipe(&[
         record("a".to_owned(), "12345678".to_owned()),
         record("a".to_owned(), "x".to_owned()),
     ]);
@@ -87,7 +87,7 @@ fn a_missing_key_is_unreadable_unless_the_serde_is_nullable() {
     let driver = reading(OnDeserializationError::Fail);
     let error = driver
         .create_input_topic("numbers", nullable(string()), i64())
-        .try_pipe(vec![record(None, 1)]);
+        .try_pipe(&[record(None, 1)]);
     let message = error.unwrap_err().to_string();
     assert!(
         message.starts_with("numbers-0 offset 0: the key cannot be read: null"),
@@ -114,9 +114,7 @@ fn event_time_comes_from_the_value_when_asked_and_may_not_be_negative() {
             .timestamp,
         42
     );
-    let error = input
-        .try_pipe(vec![record("a".to_owned(), -1)])
-        .unwrap_err();
+    let error = input.try_pipe(&[record("a".to_owned(), -1)]).unwrap_err();
     assert!(matches!(
         error,
         EngineError::Deserialization {
@@ -160,13 +158,13 @@ fn a_panic_in_a_function_names_its_node_and_stops_the_engine_only() {
         .to("out", Produced::with(string(), i64()));
     let driver = TopologyTestDriver::new(builder.build().unwrap());
     let input = driver.create_input_topic("numbers", string(), i64());
-    let error = input.try_pipe(vec![record("a".to_owned(), 0)]).unwrap_err();
+    let error = input.try_pipe(&[record("a".to_owned(), 0)]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "node KSTREAM-MAPVALUES-0000000002 of task 0_0 panicked: attempt to divide by zero"
     );
     // It stays stopped.
-    assert!(input.try_pipe(vec![record("a".to_owned(), 1)]).is_err());
+    assert!(input.try_pipe(&[record("a".to_owned(), 1)]).is_err());
     assert_eq!(
         driver
             .create_output_topic("out", bytes(), bytes())

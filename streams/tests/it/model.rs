@@ -62,7 +62,7 @@ fn run(
             timestamp: *timestamp,
             headers: Headers::none(),
         };
-        input.pipe_batch(batch.iter().map(record).collect());
+        input.pipe_batch(&batch.iter().map(record).collect::<Vec<_>>());
     }
     let results = driver
         .create_output_topic("out", key, i64())

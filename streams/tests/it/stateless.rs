@@ -161,7 +161,7 @@ fn branches_that_merge_again_keep_the_order_of_records() {
         timestamp: value,
         headers: Default::default(),
     };
-    input.pipe_batch((0..6).map(record).collect());
+    input.pipe_batch(&(0..6).map(record).collect::<Vec<_>>());
     let values: Vec<_> = output
         .read_key_values()
         .into_iter()
@@ -196,7 +196,7 @@ fn headers_pass_through_stateless_steps() {
     let headers = [("trace".into(), Some("abc".into())), ("trace".into(), None)]
         .into_iter()
         .collect();
-    input.pipe_batch(vec![Record {
+    input.pipe_batch(&[Record {
         key: text("k"),
         value: 1,
         timestamp: 0,

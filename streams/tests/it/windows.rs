@@ -138,7 +138,7 @@ fn stream_time_moves_within_a_batch_as_record_by_record() {
         timestamp,
         headers: Headers::none(),
     };
-    run.input.pipe_batch([0, 25, 1, 24].map(record).into());
+    run.input.pipe_batch(&[0, 25, 1, 24].map(record));
     // 1 is late because 25 went before it; the closed window of 0 is still passed on.
     run.expect(&[(0, 10, 1), (20, 30, 2)]);
     assert_eq!(run.driver.dropped_late(), 1);
