@@ -172,6 +172,15 @@ pub enum Isolation {
     ReadCommitted,
 }
 
+impl Isolation {
+    pub(crate) fn code(self) -> i8 {
+        match self {
+            Isolation::ReadUncommitted => 0,
+            Isolation::ReadCommitted => 1,
+        }
+    }
+}
+
 /// Where to begin where nothing is committed, and what [`Consumer::poll`](crate::Consumer::poll) does when the
 /// position is lost. Java: `auto.offset.reset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

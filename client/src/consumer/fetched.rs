@@ -54,7 +54,10 @@ impl FetchedRecords {
         self.batches
             .iter()
             .flat_map(of_batch)
-            .filter(|item| item.as_ref().map_or(true, |record| record.offset >= self.from_offset))
+            .filter(|item| {
+                item.as_ref()
+                    .map_or(true, |record| record.offset >= self.from_offset)
+            })
             .map(|item| item.map_err(|error| corrupt(&self.partition, &error)))
     }
 
@@ -62,7 +65,9 @@ impl FetchedRecords {
     #[must_use]
     pub fn record_count(&self) -> usize {
         let counts = self.batches.iter().map(|batch| batch.header().record_count);
-        counts.map(|count| usize::try_from(count).unwrap_or(0)).sum()
+        counts
+            .map(|count| usize::try_from(count).unwrap_or(0))
+            .sum()
     }
 
     /// Size of the batches in bytes, as fetched.
@@ -123,7 +128,11 @@ impl Filter {
         aborted.sort_unstable_by_key(|(_, first_offset)| *first_offset);
         let mut pending = aborted.into_iter().peekable();
         let mut open: BTreeSet<i64> = BTreeSet::new();
-        let mut filtered = Filtered { next_offset: from, leader_epoch: -1, ..Filtered::default() };
+        let mut filtered = Filtered {
+            next_offset: from,
+            leader_epoch: -1,
+            ..Filtered::default()
+        };
         for batch in batches(records) {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -171,11 +180,21 @@ mod tests {
     use flumen_protocol::builder::{BatchBuilder, BatchOptions, EndTxnMarker, end_txn_marker};
     use proptest::prelude::*;
 
-    const COMMITTED: Filter = Filter { isolation: Isolation::ReadCommitted, check_crcs: true };
+    const COMMITTED: Filter = Filter {
+        isolation: Isolation::ReadCommitted,
+        check_crcs: true,
+    };
 
     fn batch(base_offset: i64, count: i32, producer_id: i64, transactional: bool) -> Vec<u8> {
-        let options =
-            BatchOptions { base_offset, leader_epoch: 3, producer_id, producer_epoch: 0, base_sequence: 0, transactional, ..BatchOptions::default() };
+        let options = BatchOptions {
+            base_offset,
+            leader_epoch: 3,
+            producer_id,
+            producer_epoch: 0,
+            base_sequence: 0,
+            transactional,
+            ..BatchOptions::default()
+        };
         let mut builder = BatchBuilder::new(options);
         for i in 0..count {
             builder.push(i64::from(i), None, Some(&i.to_be_bytes()), &[]);
@@ -197,7 +216,11 @@ mod tests {
     }
 
     fn offsets(filtered: &Filtered) -> Vec<i64> {
-        filtered.batches.iter().map(|batch| batch.header().base_offset).collect()
+        filtered
+            .batches
+            .iter()
+            .map(|batch| batch.header().base_offset)
+            .collect()
     }
 
     #[test]
@@ -212,10 +235,21 @@ mod tests {
             marker(8, 8, true),
         ]
         .concat();
-        let filtered = COMMITTED.apply(log.clone().into(), vec![(7, 0)], 0).unwrap();
-        assert_eq!((offsets(&filtered), filtered.next_offset), (vec![2, 3, 5], 9));
-        let all = Filter { isolation: Isolation::ReadUncommitted, check_crcs: true };
-        assert_eq!(offsets(&all.apply(log.into(), vec![], 0).unwrap()), [0, 2, 3, 5]);
+        let filtered = COMMITTED
+            .apply(log.clone().into(), vec![(7, 0)], 0)
+            .unwrap();
+        assert_eq!(
+            (offsets(&filtered), filtered.next_offset),
+            (vec![2, 3, 5], 9)
+        );
+        let all = Filter {
+            isolation: Isolation::ReadUncommitted,
+            check_crcs: true,
+        };
+        assert_eq!(
+            offsets(&all.apply(log.into(), vec![], 0).unwrap()),
+            [0, 2, 3, 5]
+        );
     }
 
     #[test]
@@ -249,8 +283,10 @@ mod tests {
             high_watermark: 20,
             last_stable_offset: 20,
         };
-        let seen: Vec<i64> =
-            piece.records(DecompressionLimit::DEFAULT).map(|record| record.unwrap().offset).collect();
+        let seen: Vec<i64> = piece
+            .records(DecompressionLimit::DEFAULT)
+            .map(|record| record.unwrap().offset)
+            .collect();
         assert_eq!((seen, piece.leader_epoch), (vec![12, 13, 14], 3));
     }
 
@@ -262,7 +298,10 @@ mod tests {
         let both = [good, bad.clone()].concat();
         let filtered = COMMITTED.apply(both.into(), vec![], 0).unwrap();
         assert_eq!((offsets(&filtered), filtered.next_offset), (vec![0], 2));
-        assert!(matches!(COMMITTED.apply(bad.into(), vec![], 2), Err(BatchError::CrcMismatch { .. })));
+        assert!(matches!(
+            COMMITTED.apply(bad.into(), vec![], 2),
+            Err(BatchError::CrcMismatch { .. })
+        ));
     }
 
     proptest! {

@@ -67,6 +67,12 @@ pub(crate) enum Action {
     },
 }
 
+impl Default for Action {
+    fn default() -> Action {
+        Action::Wait(None)
+    }
+}
+
 /// What the application must know, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GroupEvent {
@@ -176,6 +182,11 @@ impl Membership {
         )
     }
 
+    /// What it subscribed to.
+    pub(crate) fn topics(&self) -> &[String] {
+        &self.topics
+    }
+
     pub(crate) fn take_events(&mut self) -> Vec<GroupEvent> {
         std::mem::take(&mut self.events)
     }
@@ -205,13 +216,15 @@ impl Membership {
         }
     }
 
-    /// The application polls, or (`polling` false) has what it polled for.
-    pub(crate) fn on_poll(&mut self, polling: bool, now: Instant) {
+    /// The application polls, or (`polling` false) has what it polled for. Says whether there is something to do now.
+    pub(crate) fn on_poll(&mut self, polling: bool, now: Instant) -> bool {
         self.polling = polling;
         self.last_poll = now;
-        if polling && self.state == State::Idle {
+        let again = polling && self.state == State::Idle;
+        if again {
             self.to_join(now, "polled again");
         }
+        again
     }
 
     /// The application has finished with what was being revoked.
@@ -477,6 +490,12 @@ impl Membership {
             State::Joining | State::Syncing => self.state = State::ToJoin { not_before: later },
             _ => self.next_heartbeat = self.next_heartbeat.min(later),
         }
+    }
+
+    /// The coordinator cannot be asked at all: no permission, no common version.
+    pub(crate) fn on_failed(&mut self, error: ClientError) {
+        self.lose();
+        self.fail(error);
     }
 
     /// The consumer closes: dynamic members leave at once, static ones keep their place until the session ends.

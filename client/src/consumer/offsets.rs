@@ -124,7 +124,10 @@ impl Positions {
                 need,
                 asked: false,
                 position: None,
-                fetched: Position { offset: -1, leader_epoch: -1 },
+                fetched: Position {
+                    offset: -1,
+                    leader_epoch: -1,
+                },
                 topic_id: TopicId::NIL,
                 buffer: VecDeque::new(),
                 buffered_bytes: 0,
@@ -149,8 +152,12 @@ impl Positions {
     /// Exactly these, and the application knows of them.
     pub(crate) fn assign(&mut self, partitions: &[TopicPartition]) {
         let keep: BTreeSet<&TopicPartition> = partitions.iter().collect();
-        let gone: Vec<TopicPartition> =
-            self.partitions.keys().filter(|each| !keep.contains(each)).cloned().collect();
+        let gone: Vec<TopicPartition> = self
+            .partitions
+            .keys()
+            .filter(|each| !keep.contains(each))
+            .cloned()
+            .collect();
         self.remove(&gone);
         self.add(partitions, true);
         self.start();
@@ -158,7 +165,9 @@ impl Positions {
 
     /// The application has been told of everything that was added.
     pub(crate) fn start(&mut self) {
-        self.partitions.values_mut().for_each(|state| state.started = true);
+        self.partitions
+            .values_mut()
+            .for_each(|state| state.started = true);
     }
 
     /// The application is giving these back.
@@ -192,7 +201,9 @@ impl Positions {
 
     /// False if it is not assigned.
     pub(crate) fn set_paused(&mut self, partition: &TopicPartition, paused: bool) -> bool {
-        let Some(state) = self.partitions.get_mut(partition) else { return false };
+        let Some(state) = self.partitions.get_mut(partition) else {
+            return false;
+        };
         state.paused = paused;
         true
     }
@@ -213,7 +224,9 @@ impl Positions {
 
     fn restart(&mut self, partition: &TopicPartition, need: Need) -> bool {
         let turn = self.turn();
-        let Some(state) = self.partitions.get_mut(partition) else { return false };
+        let Some(state) = self.partitions.get_mut(partition) else {
+            return false;
+        };
         self.buffered_bytes -= state.buffered_bytes;
         state.buffered_bytes = 0;
         state.buffer.clear();
@@ -244,6 +257,11 @@ impl Positions {
         self.partitions.get(partition)?.position
     }
 
+    /// The end of what was fetched.
+    pub(crate) fn fetched(&self, partition: &TopicPartition) -> Option<Position> {
+        Some(self.partitions.get(partition)?.fetched)
+    }
+
     /// All positions known.
     pub(crate) fn positions(&self) -> Vec<(TopicPartition, Position)> {
         let known = |(partition, state): (&TopicPartition, &Partition)| {
@@ -257,7 +275,10 @@ impl Positions {
     }
 
     /// Partitions that need `need` and are not asked for yet; from now on they are.
-    pub(crate) fn ask(&mut self, wanted: impl Fn(Need) -> bool) -> Vec<(TopicPartition, Turn, Need)> {
+    pub(crate) fn ask(
+        &mut self,
+        wanted: impl Fn(Need) -> bool,
+    ) -> Vec<(TopicPartition, Turn, Need)> {
         let mut asked = Vec::new();
         for (partition, state) in &mut self.partitions {
             if state.started && !state.asked && wanted(state.need) {
@@ -276,7 +297,9 @@ impl Positions {
     }
 
     fn current(&mut self, partition: &TopicPartition, turn: Turn) -> Option<&mut Partition> {
-        self.partitions.get_mut(partition).filter(|state| state.turn == turn)
+        self.partitions
+            .get_mut(partition)
+            .filter(|state| state.turn == turn)
     }
 
     /// The group's committed position, or none.
@@ -287,7 +310,9 @@ impl Positions {
         committed: Option<Position>,
     ) {
         let policy = self.policy;
-        let Some(state) = self.current(partition, turn) else { return };
+        let Some(state) = self.current(partition, turn) else {
+            return;
+        };
         match committed {
             Some(position) => self.place(partition, position),
             None => {
@@ -339,8 +364,15 @@ impl Positions {
 
     /// Compares with what metadata says now: a leader of a later epoch must be asked whether it has what was read, and
     /// another topic of the same name is not the one that was read.
-    pub(crate) fn check_leader(&mut self, partition: &TopicPartition, epoch: i32, topic_id: TopicId) {
-        let Some(state) = self.partitions.get_mut(partition) else { return };
+    pub(crate) fn check_leader(
+        &mut self,
+        partition: &TopicPartition,
+        epoch: i32,
+        topic_id: TopicId,
+    ) {
+        let Some(state) = self.partitions.get_mut(partition) else {
+            return;
+        };
         if state.need != Need::Fetch || state.asked {
             return;
         }
@@ -391,7 +423,9 @@ impl Positions {
     pub(crate) fn on_fetched(&mut self, turn: Turn, records: FetchedRecords) -> bool {
         let size = records.size_bytes();
         let partition = records.partition.clone();
-        let Some(state) = self.current(&partition, turn) else { return false };
+        let Some(state) = self.current(&partition, turn) else {
+            return false;
+        };
         if records.from_offset != state.fetched.offset {
             return false;
         }
@@ -400,7 +434,10 @@ impl Positions {
             return false;
         }
         let leader_epoch = records.leader_epoch.max(state.fetched.leader_epoch);
-        state.fetched = Position { offset: records.next_offset, leader_epoch };
+        state.fetched = Position {
+            offset: records.next_offset,
+            leader_epoch,
+        };
         state.buffered_bytes += size;
         state.buffer.push_back(records);
         self.buffered_bytes += size;
@@ -429,7 +466,10 @@ impl Positions {
                 self.buffered_bytes -= taken;
                 count += piece.record_count();
                 let leader_epoch = piece.leader_epoch;
-                state.position = Some(Position { offset: piece.next_offset, leader_epoch });
+                state.position = Some(Position {
+                    offset: piece.next_offset,
+                    leader_epoch,
+                });
                 match ready.last_mut().filter(|last| last.partition == *partition) {
                     Some(last) => join(last, piece),
                     None => ready.push(piece),
@@ -460,7 +500,11 @@ fn split(piece: &mut FetchedRecords, records_max: usize) -> Option<FetchedRecord
     let rest = piece.batches.split_off(keep);
     let last = piece.batches[keep - 1].header();
     let from_offset = last.next_offset();
-    let rest = FetchedRecords { from_offset, batches: rest, ..piece.clone_without_batches() };
+    let rest = FetchedRecords {
+        from_offset,
+        batches: rest,
+        ..piece.clone_without_batches()
+    };
     piece.next_offset = from_offset;
     piece.leader_epoch = last.partition_leader_epoch;
     Some(rest)
@@ -476,7 +520,11 @@ fn join(first: &mut FetchedRecords, second: FetchedRecords) {
 
 impl FetchedRecords {
     fn clone_without_batches(&self) -> FetchedRecords {
-        FetchedRecords { batches: Vec::new(), partition: self.partition.clone(), ..*self }
+        FetchedRecords {
+            batches: Vec::new(),
+            partition: self.partition.clone(),
+            ..*self
+        }
     }
 }
 
