@@ -486,6 +486,23 @@ pub fn set_log_append_time(batch: &mut [u8], timestamp: i64) {
     seal(batch);
 }
 
+/// As [`set_log_append_time`], for records that cannot be written to: the header that goes in front of `records` (everything
+/// behind the header of the same batch), with its new CRC.
+pub fn with_log_append_time(header: &BatchHeader, timestamp: i64, records: &[u8]) -> BatchHeader {
+    let mut header = BatchHeader {
+        attributes: header.attributes | ATTRIBUTE_LOG_APPEND_TIME,
+        max_timestamp: timestamp,
+        ..*header
+    };
+    let mut bytes = [0; HEADER_BYTES];
+    header.write(&mut bytes);
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(&bytes[ATTRIBUTES_AT..]);
+    digest.update(records);
+    header.crc = digest.finalize() as u32;
+    header
+}
+
 /// Recomputes the CRC of the batch that is exactly `batch`.
 ///
 /// # Panics

@@ -161,7 +161,10 @@ fn a_producer_is_set_before_or_after_the_build_with_the_same_result() {
 #[test]
 fn log_append_time_replaces_every_timestamp() {
     let mut bytes = three_records(BatchOptions::default()).build_mut();
+    let before = RecordBatch::parse(bytes.clone().freeze()).unwrap();
     set_log_append_time(&mut bytes, 50_000);
+    let apart = with_log_append_time(before.header(), 50_000, &before.bytes()[HEADER_BYTES..]);
+    assert_eq!(apart, BatchHeader::parse(&bytes).unwrap());
     let batch = RecordBatch::parse(bytes.freeze()).unwrap();
     batch.verify_crc().unwrap();
     assert_eq!(

@@ -1,0 +1,171 @@
+//! The aborted transactions of a segment. Few and small, so they are held in memory and the file is written when the
+//! log's recovery point passes them (`Log::checkpoint`) or the segment is rolled; what is above that point is rebuilt.
+
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use flumen_protocol::id::{Offset, ProducerId};
+use parking_lot::Mutex;
+
+use crate::disk::{self, Disk, DiskFile, OpenMode};
+
+const ENTRY_BYTES: usize = 34;
+
+/// A transaction that was aborted, as a fetch response names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbortedTxn {
+    /// Whose.
+    pub producer_id: ProducerId,
+    /// Offset of its first record in this partition.
+    pub first_offset: Offset,
+    /// Offset of its marker.
+    pub last_offset: Offset,
+    /// Last stable offset once it was aborted: everything below is decided.
+    pub last_stable_offset: Offset,
+}
+
+impl AbortedTxn {
+    fn encode(&self, output: &mut Vec<u8>) {
+        output.extend_from_slice(&0i16.to_be_bytes());
+        for field in [
+            self.producer_id,
+            self.first_offset,
+            self.last_offset,
+            self.last_stable_offset,
+        ] {
+            output.extend_from_slice(&field.to_be_bytes());
+        }
+    }
+
+    /// None unless version and offsets make sense.
+    fn decode(entry: &[u8; ENTRY_BYTES]) -> Option<Self> {
+        let field = |i: usize| {
+            i64::from_be_bytes(
+                entry[2 + 8 * i..10 + 8 * i]
+                    .try_into()
+                    .expect("eight bytes"),
+            )
+        };
+        let txn = Self {
+            producer_id: field(0),
+            first_offset: field(1),
+            last_offset: field(2),
+            last_stable_offset: field(3),
+        };
+        (entry[..2] == [0, 0] && txn.first_offset <= txn.last_offset).then_some(txn)
+    }
+}
+
+/// The aborted transactions whose marker lies in one segment, in the order of their markers.
+#[derive(Debug)]
+pub(crate) struct TxnIndex {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// None until the file has been read.
+    entries: Option<Vec<AbortedTxn>>,
+    /// Entries that the file holds; none that can be relied on after a truncation.
+    written: Option<usize>,
+    /// Written to, not yet durable.
+    dirty: Option<Arc<dyn DiskFile>>,
+}
+
+impl TxnIndex {
+    /// The index at `path`, which is read when it is first needed.
+    pub(crate) fn new(disk: Arc<dyn Disk>, path: PathBuf, exists: bool) -> Self {
+        let entries = (!exists).then(Vec::new);
+        Self {
+            disk,
+            path,
+            inner: Mutex::new(Inner {
+                entries,
+                written: Some(0),
+                dirty: None,
+            }),
+        }
+    }
+
+    fn read(&self, inner: &mut Inner) -> io::Result<()> {
+        if inner.entries.is_some() {
+            return Ok(());
+        }
+        let file = self.disk.open(&self.path, OpenMode::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        let read = disk::read_up_to(&*file, &mut bytes, 0)?;
+        let (entries, _) = bytes[..read].as_chunks::<ENTRY_BYTES>();
+        let entries: Vec<_> = entries.iter().map_while(AbortedTxn::decode).collect();
+        inner.written = Some(entries.len());
+        inner.entries = Some(entries);
+        Ok(())
+    }
+
+    /// Reads the file if that was not done yet, so that [`Self::append`] cannot fail.
+    pub(crate) fn load(&self) -> io::Result<()> {
+        self.read(&mut self.inner.lock())
+    }
+
+    /// Adds a transaction.
+    pub(crate) fn append(&self, txn: AbortedTxn) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        self.read(&mut inner)?;
+        inner.entries.as_mut().expect("read").push(txn);
+        Ok(())
+    }
+
+    /// Calls `visit` for each transaction in order until it returns false; returns whether it never did.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&AbortedTxn) -> bool) -> io::Result<bool> {
+        let mut inner = self.inner.lock();
+        self.read(&mut inner)?;
+        Ok(inner.entries.as_ref().expect("read").iter().all(&mut visit))
+    }
+
+    /// Drops the transactions whose marker is at `offset` or later.
+    pub(crate) fn truncate_to_offset(&self, offset: Offset) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        self.read(&mut inner)?;
+        let entries = inner.entries.as_mut().expect("read");
+        let before = entries.len();
+        entries.retain(|txn| txn.last_offset < offset);
+        if entries.len() < before {
+            inner.written = None;
+        }
+        Ok(())
+    }
+
+    /// Writes what the file does not hold, without making it durable.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        let Some(entries) = &inner.entries else {
+            return Ok(());
+        };
+        let len = entries.len();
+        if inner.written == Some(len) {
+            return Ok(());
+        }
+        // Whole: the file is small, and after a truncation what it holds may differ.
+        let mut bytes = Vec::with_capacity(len * ENTRY_BYTES);
+        entries.iter().for_each(|txn| txn.encode(&mut bytes));
+        let file = self.disk.open(&self.path, OpenMode::Create)?;
+        disk::write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)?;
+        file.set_len(bytes.len() as u64)?;
+        inner.written = Some(len);
+        inner.dirty = Some(file);
+        Ok(())
+    }
+
+    /// Writes what the file does not hold and makes it durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.write()?;
+        let dirty = self.inner.lock().dirty.take();
+        dirty.map_or(Ok(()), |file| file.sync_data())
+    }
+
+    pub(crate) fn path(&self) -> &PathBuf {
+        &self.path
+    }
+}

@@ -1,0 +1,283 @@
+//! Making things durable: flush (the batches), checkpoint (everything that recovery relies on), close.
+//!
+//! A flush takes the list of what is dirty under the writer's lock and works on it outside: appends go on meanwhile. The new
+//! durable end is the log's end at the moment the list was taken. If one file of the list cannot be synced, the log is fenced: the
+//! kernel may have dropped the pages, and the next sync would call that a success.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use flumen_protocol::id::Offset;
+use parking_lot::MutexGuard;
+
+use super::Log;
+use crate::checkpoint;
+use crate::disk::{self, Dirty, OpenMode};
+use crate::error::{Fenced, FlushError};
+use crate::segment::Segment;
+use crate::snapshot;
+
+/// What one log has to be flushed.
+struct Plan<'a> {
+    log: &'a Log,
+    /// No other flush of this log until this one is over: it would find nothing dirty and call it durable.
+    _flushing: MutexGuard<'a, ()>,
+    dirty: Vec<Dirty>,
+    end: Offset,
+}
+
+/// What a checkpoint makes durable besides the batches.
+struct State {
+    end: Offset,
+    snapshot: Vec<u8>,
+    segments: Vec<Arc<Segment>>,
+    epochs: Option<String>,
+    /// Nothing was written since the last one.
+    unchanged: bool,
+}
+
+/// Flushes many logs of one disk in one round. One result per log, in order; each as that of [`Log::flush`].
+pub fn flush_many(logs: &[Arc<Log>]) -> Vec<Result<Offset, FlushError>> {
+    // Locks in one order, whoever calls; a log that is named twice is locked once.
+    let mut order: Vec<usize> = (0..logs.len()).collect();
+    order.sort_by_key(|i| (logs[*i].dir(), *i));
+    order.dedup_by_key(|i| Arc::as_ptr(&logs[*i]));
+    let plans: Vec<Result<Plan<'_>, FlushError>> =
+        order.iter().map(|i| logs[*i].plan_flush()).collect();
+    let dirty: Vec<Dirty> = plans
+        .iter()
+        .flatten()
+        .flat_map(|plan| plan.dirty.iter().cloned())
+        .collect();
+    let mut synced = match logs.first() {
+        Some(log) if !dirty.is_empty() => log.place.disk.flush_many(&dirty),
+        _ => Vec::new(),
+    }
+    .into_iter();
+    let mut results: Vec<(usize, Result<Offset, FlushError>)> = Vec::with_capacity(order.len());
+    for (i, plan) in order.into_iter().zip(plans) {
+        results.push((i, plan.and_then(|plan| plan.finish(&mut synced))));
+    }
+    let result_of = |log: &Arc<Log>| {
+        let found = results.iter().find(|(i, _)| Arc::ptr_eq(&logs[*i], log));
+        found.expect("every log has a plan").1.clone()
+    };
+    logs.iter().map(result_of).collect()
+}
+
+impl Plan<'_> {
+    /// Takes as many results as it has files.
+    fn finish(
+        self,
+        synced: &mut impl Iterator<Item = io::Result<()>>,
+    ) -> Result<Offset, FlushError> {
+        let mut failed = None;
+        for (dirty, result) in self
+            .dirty
+            .iter()
+            .zip(synced.by_ref().take(self.dirty.len()))
+        {
+            if let Err(error) = result {
+                failed = Some((dirty, error));
+            }
+        }
+        match failed {
+            Some((dirty, error)) => Err(self.log.flush_failed(format!("sync of {dirty:?}"), error)),
+            None => {
+                self.log
+                    .flushed_offset
+                    .fetch_max(self.end, Ordering::AcqRel);
+                Ok(self.end)
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Makes all batches durable that were appended before the call; returns the offset below which all is durable. Appends go on
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`FlushError`]; the log is fenced for good then. What lay above [`Log::flushed_offset`] must be taken for lost.
+    pub fn flush(&self) -> Result<Offset, FlushError> {
+        let plan = self.plan_flush()?;
+        let synced: Vec<_> = plan
+            .dirty
+            .iter()
+            .map(|dirty| dirty.sync(&*self.place.disk))
+            .collect();
+        plan.finish(&mut synced.into_iter())
+    }
+
+    fn plan_flush(&self) -> Result<Plan<'_>, FlushError> {
+        let flushing = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        self.check_fenced()?;
+        let mut dirty = Vec::new();
+        for segment in std::mem::take(&mut writer.dirty) {
+            match segment.file() {
+                Ok(file) => dirty.push(Dirty::File(file)),
+                Err(error) => {
+                    return Err(
+                        self.flush_failed(format!("open of {}", segment.path().display()), error)
+                    );
+                }
+            }
+        }
+        dirty.extend(
+            std::mem::take(&mut writer.dirty_files)
+                .into_iter()
+                .map(Dirty::File),
+        );
+        if std::mem::take(&mut writer.dirty_dir) {
+            dirty.push(Dirty::Dir(self.place.dir.to_path_buf()));
+        }
+        if std::mem::take(&mut writer.dirty_parent)
+            && let Some(parent) = self.place.dir.parent()
+        {
+            dirty.push(Dirty::Dir(parent.to_path_buf()));
+        }
+        let end = self.log_end_offset();
+        drop(writer);
+        Ok(Plan {
+            log: self,
+            _flushing: flushing,
+            dirty,
+            end,
+        })
+    }
+
+    pub(super) fn flush_failed(&self, what: String, error: io::Error) -> FlushError {
+        self.fence(format!("{what} failed: {error}"));
+        FlushError::Failed {
+            what,
+            error: Arc::new(error),
+        }
+    }
+
+    /// Flushes, and makes durable all that lets the next start begin at the log's end: indexes, producers, leader epochs. Returns
+    /// the new recovery point, which holds once the caller has written it down; then it calls [`Log::recovery_point_recorded`].
+    ///
+    /// # Errors
+    /// As [`Log::flush`]; but if only a small file could not be written, the log is not fenced and the old recovery point holds.
+    pub fn checkpoint(&self) -> Result<Offset, FlushError> {
+        let _checkpointing = self.checkpointing.lock();
+        let state = self.state_to_checkpoint()?;
+        self.flush()?;
+        if state.unchanged {
+            return Ok(state.end);
+        }
+        let failed = |what: &str, error| {
+            self.flush_failed(format!("{what} of {}", self.place.dir.display()), error)
+        };
+        for segment in &state.segments {
+            segment
+                .sync_indexes()
+                .map_err(|error| failed("index sync", error))?;
+        }
+        let disk = &*self.place.disk;
+        if let Some(epochs) = &state.epochs {
+            let path = self.place.dir.join(crate::recovery::LEADER_EPOCH_FILE);
+            checkpoint::replace(disk, &path, epochs.as_bytes())
+                .map_err(|error| self.postponed(error, &state))?;
+        }
+        let snapshot = checkpoint::replace(disk, &self.snapshot_path(state.end), &state.snapshot);
+        snapshot.map_err(|error| self.postponed(error, &state))?;
+        Ok(state.end)
+    }
+
+    fn state_to_checkpoint(&self) -> Result<State, Fenced> {
+        let mut writer = self.writer.lock();
+        self.check_fenced()?;
+        let end = self.log_end_offset();
+        let mut segments = std::mem::take(&mut writer.sealed);
+        segments.push(writer.active.clone());
+        let mut epochs = self.epochs.write();
+        let changed = std::mem::take(&mut epochs.dirty);
+        let text = changed.then(|| checkpoint::encode_epochs(&epochs.known));
+        let unchanged = end == writer.checkpointed
+            && writer.snapshots.contains(&end)
+            && segments.len() == 1
+            && !changed;
+        let snapshot = if unchanged {
+            Vec::new()
+        } else {
+            snapshot::encode(&self.producers.lock())
+        };
+        Ok(State {
+            end,
+            snapshot,
+            segments,
+            epochs: text,
+            unchanged,
+        })
+    }
+
+    /// A small file could not be written, for lack of space perhaps: no harm, the old recovery point holds. What was taken off the
+    /// lists is put back.
+    fn postponed(&self, error: io::Error, state: &State) -> FlushError {
+        let mut writer = self.writer.lock();
+        let sealed = &state.segments[..state.segments.len() - 1];
+        writer.sealed.splice(..0, sealed.iter().cloned());
+        self.epochs.write().dirty |= state.epochs.is_some();
+        FlushError::Failed {
+            what: "checkpoint".into(),
+            error: Arc::new(error),
+        }
+    }
+
+    /// The recovery point that [`Log::checkpoint`] returned is on the disk: the snapshot of producers it replaces is not needed.
+    pub fn recovery_point_recorded(&self, recovery_point: Offset) {
+        let mut writer = self.writer.lock();
+        writer.checkpointed = recovery_point;
+        writer.snapshots.insert(recovery_point);
+        let segments = self.segments();
+        let begins_segment = |offset| segments.iter().any(|segment| segment.base_offset == offset);
+        self.remove_snapshots(&mut writer, |offset| {
+            offset < recovery_point && !begins_segment(offset)
+        });
+    }
+
+    /// Writes a snapshot of producers without making it durable.
+    pub(super) fn put_snapshot(&self, offset: Offset, bytes: &[u8]) -> io::Result<()> {
+        let file = self
+            .place
+            .disk
+            .open(&self.snapshot_path(offset), OpenMode::Create)?;
+        file.set_len(0)?;
+        disk::write_all_at(&*file, &mut [io::IoSlice::new(bytes)], 0)
+    }
+
+    /// Checkpoints, cuts the index files to what they hold, and refuses all writes from now on. Returns the log's end, which is
+    /// the recovery point; with that on the disk, and a note that the stop was a clean one, the next start scans nothing.
+    ///
+    /// # Errors
+    /// As [`Log::checkpoint`].
+    pub fn close(&self) -> Result<Offset, FlushError> {
+        let active = self.writer.lock().active.clone();
+        let trimmed = match active.extent().size {
+            0 => Ok(()),
+            _ => active.trim().and_then(|()| active.txns.write()),
+        };
+        trimmed.map_err(|error| FlushError::Failed {
+            what: "cutting the indexes".into(),
+            error: Arc::new(error),
+        })?;
+        self.writer.lock().dirty_dir = true;
+        let end = self.checkpoint()?;
+        self.retire();
+        Ok(end)
+    }
+
+    /// No writes from now on: it is closed, or its directory is going away.
+    pub(crate) fn retire(&self) {
+        let closed = Fenced {
+            dir: PathBuf::from(self.dir()),
+            reason: "it was closed".into(),
+        };
+        // An earlier reason stays.
+        let _ = self.fenced.set(closed);
+    }
+}

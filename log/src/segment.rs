@@ -1,0 +1,467 @@
+//! One `.log` file with its indexes: batches as they came, one after the other.
+//!
+//! Owned by `Log`, which serialises writes; any number of readers look at it meanwhile, below the [`Extent`] that was
+//! published last. A segment knows offsets and positions, nothing of producers, epochs or retention.
+//! Source: Kafka `LogSegment`.
+
+pub(crate) mod walk;
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flumen_protocol::batch::{BatchHeader, HEADER_BYTES};
+use flumen_protocol::id::Offset;
+use flumen_protocol::segment::FileRange;
+use parking_lot::{Mutex, RwLock};
+
+use crate::disk::{self, Disk, DiskFile, OpenMode};
+use crate::index::{OffsetIndex, OffsetPosition, TimeIndex, TimestampOffset, TxnIndex};
+use walk::{Located, WalkError, Walker};
+
+/// Header bytes looked at per read of the disk when a batch is searched.
+const SEARCH_WINDOW_BYTES: usize = 4096;
+/// Batches per vectored write: two parts each, of which a system takes 1,024.
+const BATCHES_PER_WRITE: usize = 500;
+
+/// Where the segments of a log lie, and how their indexes are laid out.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: Arc<Path>,
+    pub(crate) index_bytes: usize,
+}
+
+impl Place {
+    /// `<dir>/<base offset in 20 digits>.<suffix>`
+    pub(crate) fn file(&self, base_offset: Offset, suffix: &str) -> PathBuf {
+        self.dir.join(format!("{base_offset:020}.{suffix}"))
+    }
+}
+
+/// Which files of a segment exist.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Exists {
+    pub(crate) log: bool,
+    pub(crate) index: bool,
+    pub(crate) time_index: bool,
+    pub(crate) txn_index: bool,
+}
+
+/// How far a segment goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Bytes of whole batches.
+    pub(crate) size: u64,
+    /// Offset after the last record.
+    pub(crate) next_offset: Offset,
+    /// Largest timestamp, and the last offset of the first batch that has it.
+    pub(crate) max: Option<TimestampOffset>,
+    /// Bytes since the batch of the last index entry began.
+    pub(crate) since_entry: u64,
+    /// Largest timestamp of the first batch.
+    pub(crate) first_timestamp: Option<i64>,
+}
+
+/// One batch on its way into a segment: final header, and the bytes behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamped<'a> {
+    pub(crate) header: BatchHeader,
+    pub(crate) records: &'a [u8],
+}
+
+/// Whole batches found by [`Segment::read`].
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) range: FileRange,
+    pub(crate) base_offset: Offset,
+    /// First offset that is not in it.
+    pub(crate) next_offset: Offset,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base_offset: Offset,
+    place: Place,
+    file: RwLock<Option<Arc<dyn DiskFile>>>,
+    extent: Mutex<Extent>,
+    pub(crate) offsets: OffsetIndex,
+    pub(crate) times: TimeIndex,
+    pub(crate) txns: TxnIndex,
+}
+
+impl Segment {
+    /// The segment at `base_offset`. Files are opened, or created, when they are first needed; the caller sets the extent.
+    pub(crate) fn new(place: &Place, base_offset: Offset, exists: Exists) -> Self {
+        let disk = &place.disk;
+        let path = |suffix| place.file(base_offset, suffix);
+        let bytes = place.index_bytes;
+        Self {
+            base_offset,
+            file: RwLock::new(None),
+            extent: Mutex::new(Extent {
+                next_offset: base_offset,
+                ..Extent::default()
+            }),
+            offsets: OffsetIndex::new(
+                disk.clone(),
+                path("index"),
+                base_offset,
+                bytes,
+                exists.index,
+            ),
+            times: TimeIndex::new(
+                disk.clone(),
+                path("timeindex"),
+                base_offset,
+                bytes,
+                exists.time_index,
+            ),
+            txns: TxnIndex::new(disk.clone(), path("txnindex"), exists.txn_index),
+            place: place.clone(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.place.file(self.base_offset, "log")
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        *self.extent.lock()
+    }
+
+    pub(crate) fn set_extent(&self, extent: Extent) {
+        *self.extent.lock() = extent;
+    }
+
+    /// The file, opened; it must exist.
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(OpenMode::Write)
+    }
+
+    /// The file, created if need be.
+    pub(crate) fn create(&self) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(OpenMode::Create)
+    }
+
+    /// Whether the file was opened or created by this process.
+    pub(crate) fn is_open(&self) -> bool {
+        self.file.read().is_some()
+    }
+
+    fn open(&self, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = &*self.file.read() {
+            return Ok(file.clone());
+        }
+        let mut slot = self.file.write();
+        if let Some(file) = &*slot {
+            return Ok(file.clone());
+        }
+        let file = self.place.disk.open(&self.path(), mode)?;
+        *slot = Some(file.clone());
+        Ok(file)
+    }
+
+    /// Appends batches whose offsets follow each other. On error nothing is published and the file may hold a part of them:
+    /// see [`Self::undo`].
+    pub(crate) fn append(&self, batches: &[Stamped<'_>], interval_bytes: u64) -> io::Result<()> {
+        let file = self.create()?;
+        let mut extent = self.extent();
+        let mut position = extent.size;
+        for chunk in batches.chunks(BATCHES_PER_WRITE) {
+            let mut headers = vec![[0; HEADER_BYTES]; chunk.len()];
+            let mut parts = Vec::with_capacity(2 * chunk.len());
+            for (bytes, batch) in headers.iter_mut().zip(chunk) {
+                batch.header.write(bytes);
+                parts.push(IoSlice::new(bytes));
+                parts.push(IoSlice::new(batch.records));
+            }
+            disk::write_all_at(&*file, &mut parts, position)?;
+            position += chunk
+                .iter()
+                .map(|batch| batch.header.size_in_bytes() as u64)
+                .sum::<u64>();
+        }
+        for batch in batches {
+            self.note(&mut extent, &batch.header, interval_bytes);
+        }
+        self.set_extent(extent);
+        Ok(())
+    }
+
+    /// Takes a batch that lies at the end of `extent` into it, with an index entry if one is due. The same line of code for
+    /// appending and for rebuilding, so that rebuilt indexes equal the written ones.
+    pub(crate) fn note(&self, extent: &mut Extent, batch: &BatchHeader, interval_bytes: u64) {
+        if extent
+            .max
+            .is_none_or(|max| batch.max_timestamp > max.timestamp)
+        {
+            extent.max = Some(TimestampOffset {
+                timestamp: batch.max_timestamp,
+                offset: batch.last_offset(),
+            });
+        }
+        if extent.first_timestamp.is_none() {
+            extent.first_timestamp = Some(batch.max_timestamp);
+        }
+        if extent.since_entry > interval_bytes {
+            // Time first: so the newest time entry is never older than the newest offset entry, and what lies behind that
+            // one is all that has to be looked at for the largest timestamp.
+            let max = extent.max.expect("set above");
+            let added = self
+                .times
+                .append_if_newer(max)
+                .and_then(|()| self.offsets.append(batch.last_offset(), extent.size));
+            match added {
+                Ok(()) => extent.since_entry = 0,
+                Err(error) => {
+                    tracing::debug!(segment = %self.path().display(), %error, "index entry left out")
+                }
+            }
+        }
+        let size = batch.size_in_bytes() as u64;
+        extent.size += size;
+        extent.since_entry += size;
+        extent.next_offset = batch.next_offset();
+    }
+
+    /// After a failed append: cuts the file to what is published.
+    pub(crate) fn undo(&self) -> io::Result<()> {
+        if !self.is_open() {
+            return Ok(());
+        }
+        self.file()?.set_len(self.extent().size)
+    }
+
+    /// A walk over the batches from byte `position` to the published end.
+    pub(crate) fn walk_from(&self, position: u64) -> io::Result<Walker> {
+        let end = self.extent().size;
+        match end {
+            0 => Ok(Walker::empty()),
+            end => Ok(Walker::new(
+                self.file()?,
+                position,
+                end,
+                SEARCH_WINDOW_BYTES,
+            )),
+        }
+    }
+
+    /// Whole batches from the one that holds `from`, or the next one if that offset was compacted away. All below `upto`,
+    /// at most `max_bytes`, but always the first if `min_one_batch`.
+    pub(crate) fn read(
+        &self,
+        from: Offset,
+        upto: Offset,
+        max_bytes: u64,
+        min_one_batch: bool,
+    ) -> Result<Option<Found>, WalkError> {
+        let extent = self.extent();
+        if from >= extent.next_offset || extent.size == 0 {
+            return Ok(None);
+        }
+        let Some((first, walker)) = self.locate(from, &extent)? else {
+            return Ok(None);
+        };
+        let first_end = first.position + first.header.size_in_bytes() as u64;
+        let too_large = first_end - first.position > max_bytes && !min_one_batch;
+        if first.header.last_offset() >= upto || too_large {
+            return Ok(None);
+        }
+        let limit = (first.position.saturating_add(max_bytes)).max(first_end);
+        let (end, next_offset) = match extent.next_offset <= upto && extent.size <= limit {
+            true => (extent.size, extent.next_offset),
+            false => self.end_of_read(walker, &extent, limit, upto)?,
+        };
+        let range = FileRange {
+            source: self.file()?,
+            position: first.position,
+            len: (end - first.position) as usize,
+        };
+        Ok(Some(Found {
+            range,
+            base_offset: first.header.base_offset,
+            next_offset,
+        }))
+    }
+
+    /// The batch that holds `offset`, or the first one above it, and a walker that stands behind it.
+    ///
+    /// The index is a cache that may have rotted: what it says must fit what is found there, else the segment is walked from its
+    /// start.
+    fn locate(
+        &self,
+        offset: Offset,
+        extent: &Extent,
+    ) -> Result<Option<(Located, Walker)>, WalkError> {
+        let walker = |position| {
+            Ok::<_, io::Error>(Walker::new(
+                self.file()?,
+                position,
+                extent.size,
+                SEARCH_WINDOW_BYTES,
+            ))
+        };
+        let start = self.offsets.position_before(offset).unwrap_or(0);
+        let mut by_index = walker(start)?;
+        match by_index.find(|header| header.last_offset() >= offset) {
+            // Nothing between the entry and the offset: so it says, but an entry is for a batch at or before the offset.
+            Ok(Some(found))
+                if found.position == start && start > 0 && found.header.base_offset > offset => {}
+            Ok(Some(found)) => return Ok(Some((found, by_index))),
+            Err(WalkError::Storage(error)) => return Err(error.into()),
+            Ok(None) | Err(WalkError::Corrupt { .. }) => {}
+        }
+        let mut from_start = walker(0)?;
+        let found = from_start.find(|header| header.last_offset() >= offset)?;
+        Ok(found.map(|found| (found, from_start)))
+    }
+
+    /// Where a read ends: the walker stands behind its first batch, which is in.
+    fn end_of_read(
+        &self,
+        mut walker: Walker,
+        extent: &Extent,
+        limit: u64,
+        upto: Offset,
+    ) -> Result<(u64, Offset), WalkError> {
+        let fits = |entry: OffsetPosition| {
+            entry.position < extent.size && entry.position <= limit && entry.offset < upto
+        };
+        if let Ok(Some(entry)) = self.offsets.last_where(fits) {
+            let mut ahead = Walker::new(
+                self.file()?,
+                entry.position,
+                extent.size,
+                SEARCH_WINDOW_BYTES,
+            );
+            let there = ahead.next();
+            if there.is_ok_and(|batch| {
+                batch.is_some_and(|batch| batch.header.last_offset() == entry.offset)
+            }) {
+                walker.skip_to(entry.position);
+            }
+        }
+        loop {
+            let position = walker.position();
+            match walker.next()? {
+                None => return Ok((position, extent.next_offset)),
+                Some(batch) if batch.header.last_offset() >= upto || walker.position() > limit => {
+                    return Ok((position, batch.header.base_offset));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The largest timestamp and the last offset of its batch; `None` without batches.
+    pub(crate) fn max_timestamp(&self) -> Result<Option<TimestampOffset>, WalkError> {
+        let extent = self.extent();
+        if extent.max.is_some() || extent.size == 0 {
+            return Ok(extent.max);
+        }
+        let mut max = self.times.last()?;
+        let start = self.offsets.last()?.map_or(0, |entry| entry.position);
+        let mut walker = self.walk_from(start)?;
+        while let Some(batch) = walker.next()? {
+            if max.is_none_or(|max| batch.header.max_timestamp > max.timestamp) {
+                max = Some(TimestampOffset {
+                    timestamp: batch.header.max_timestamp,
+                    offset: batch.header.last_offset(),
+                });
+            }
+        }
+        let mut published = self.extent.lock();
+        published.max = published.max.or(max);
+        Ok(max)
+    }
+
+    /// Largest timestamp of the first batch: the age of the segment counts from it.
+    pub(crate) fn first_timestamp(&self) -> Result<Option<i64>, WalkError> {
+        let extent = self.extent();
+        if extent.first_timestamp.is_some() || extent.size == 0 {
+            return Ok(extent.first_timestamp);
+        }
+        let first = self.walk_from(0)?.next()?;
+        let timestamp = first.map(|batch| batch.header.max_timestamp);
+        self.extent.lock().first_timestamp = timestamp;
+        Ok(timestamp)
+    }
+
+    /// No more batches will come: gives the time index its last entry and cuts the index files to what they hold. What fails
+    /// here costs a longer scan later, so it is only noted.
+    pub(crate) fn seal(&self) {
+        let max = self.extent().max;
+        let sealed = max.map_or(Ok(()), |max| self.times.append_if_newer(max));
+        let sealed = sealed
+            .and_then(|()| self.trim())
+            .and_then(|()| self.txns.write());
+        if let Err(error) = sealed {
+            tracing::warn!(segment = %self.path().display(), %error, "could not finish the indexes");
+        }
+    }
+
+    /// Cuts the index files to what they hold; creates them if they hold nothing, so that a missing one is seen as missing.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        self.offsets.table().trim()?;
+        self.times.table().trim()
+    }
+
+    /// Makes the indexes durable.
+    pub(crate) fn sync_indexes(&self) -> io::Result<()> {
+        self.offsets.table().sync()?;
+        self.times.table().sync()?;
+        self.txns.sync()
+    }
+
+    /// Whether the indexes have room for another batch.
+    pub(crate) fn indexes_full(&self) -> bool {
+        self.offsets.table().is_full() || self.times.table().is_full()
+    }
+
+    /// Cuts the segment before the batch that holds `offset`; returns the offset that comes next then.
+    pub(crate) fn truncate_to(&self, offset: Offset) -> Result<Offset, WalkError> {
+        let mut extent = self.extent();
+        let start = self.offsets.position_before(offset)?;
+        let Some(first) = self
+            .walk_from(start)?
+            .find(|header| header.last_offset() >= offset)?
+        else {
+            return Ok(extent.next_offset);
+        };
+        let next = offset.min(first.header.base_offset);
+        self.offsets.truncate_to_position(first.position)?;
+        self.times.truncate_to_offset(next)?;
+        self.txns.truncate_to_offset(next)?;
+        self.file()?.set_len(first.position)?;
+        extent.size = first.position;
+        extent.next_offset = next;
+        extent.max = None;
+        extent.first_timestamp = None;
+        extent.since_entry =
+            first.position - self.offsets.last()?.map_or(0, |entry| entry.position);
+        self.set_extent(extent);
+        // Known again before the next append compares with it.
+        self.max_timestamp()?;
+        Ok(next)
+    }
+
+    /// Removes the files, the `.log` first. Who has it open can read on.
+    pub(crate) fn delete(&self) -> io::Result<()> {
+        // Opened now if it can be: a reader that holds the segment, but has not read yet, must still be able to.
+        let _ = self.file();
+        let indexes = [
+            self.offsets.table().path(),
+            self.times.table().path(),
+            self.txns.path(),
+        ];
+        for path in std::iter::once(&self.path()).chain(indexes) {
+            match self.place.disk.remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

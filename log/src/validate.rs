@@ -1,0 +1,305 @@
+//! What a leader checks in batches before it appends them, and what it rewrites. Pure.
+//!
+//! `Log::append` calls [`validate`] before it takes any lock. Headers are checked always; records only where a rule needs them:
+//! those of an uncompressed batch are walked (it costs less than the CRC), a compressed one is opened only for a compacted
+//! topic, a recompression, or a lower bound on timestamps. Unlike Kafka, which opens every batch; a batch whose records do not
+//! match its header harms its own readers, who check as they read.
+//! Source: Kafka `ProduceRequest.validateRecords`, `LogValidator`, `UnifiedLog.analyzeAndValidateRecords`.
+
+use bytes::Bytes;
+use flumen_protocol::batch::{
+    self, BatchError, BatchHeader, ControlRecord, HEADER_BYTES, NO_TIMESTAMP, RecordBatch,
+    TimestampType,
+};
+use flumen_protocol::builder::{BatchBuilder, BatchOptions};
+use flumen_protocol::compression::{Compression, CompressionError, DecompressionLimit};
+use flumen_protocol::record::RecordRef;
+
+use crate::AppendAs;
+use crate::config::LogConfig;
+use crate::error::AppendError;
+
+/// A batch that may be appended, with what the log needs to know of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Valid {
+    /// As it will be stored, but for base offset and leader epoch.
+    pub(crate) header: BatchHeader,
+    /// The whole batch as it came or was rewritten; its first 61 bytes are superseded by `header`.
+    pub(crate) bytes: Bytes,
+    /// Content of a control batch.
+    pub(crate) marker: Option<ControlRecord>,
+}
+
+/// Checks all batches in `bytes`, in order.
+pub(crate) fn validate(
+    bytes: Bytes,
+    how: &AppendAs,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<Vec<Valid>, AppendError> {
+    let mut rest = bytes;
+    let mut valid = Vec::with_capacity(1);
+    let mut size = 0;
+    while !rest.is_empty() {
+        let batch = RecordBatch::parse(rest.clone()).map_err(refuse)?;
+        rest = rest.slice(batch.bytes().len()..);
+        let is_replica = matches!(how, AppendAs::Replica);
+        if !is_replica {
+            check_size(batch.bytes().len(), config)?;
+        }
+        batch.verify_crc().map_err(refuse)?;
+        let checked = match how {
+            AppendAs::Client { .. } => client_batch(batch, config, now_ms)?,
+            AppendAs::Coordinator { .. } | AppendAs::Marker { .. } | AppendAs::Replica => {
+                as_it_is(batch)?
+            }
+        };
+        size += checked.bytes.len();
+        valid.push(checked);
+    }
+    if matches!(how, AppendAs::Client { .. }) && valid.len() != 1 {
+        return Err(invalid(format!(
+            "{} batches where one is expected",
+            valid.len()
+        )));
+    }
+    if size as u64 > config.segment_bytes {
+        return Err(AppendError::RecordListTooLarge {
+            size,
+            limit: config.segment_bytes as usize,
+        });
+    }
+    Ok(valid)
+}
+
+fn as_it_is(batch: RecordBatch) -> Result<Valid, AppendError> {
+    let header = *batch.header();
+    if header.last_offset_delta < 0 {
+        return Err(invalid("last offset delta is negative".into()));
+    }
+    // An emptied marker is left by compaction to keep the producer's last sequence.
+    let marker = match header.is_control() && header.record_count > 0 {
+        true => Some(batch.control_record().map_err(refuse)?),
+        false => None,
+    };
+    Ok(Valid {
+        header,
+        bytes: batch.bytes().clone(),
+        marker,
+    })
+}
+
+fn client_batch(batch: RecordBatch, config: &LogConfig, now_ms: i64) -> Result<Valid, AppendError> {
+    check_header(batch.header())?;
+    check_timestamps(batch.header(), config, now_ms)?;
+    let codec = batch
+        .header()
+        .compression()
+        .map_err(|error| refuse(error.into()))?;
+    let target = config.compression.unwrap_or(codec);
+    let keys_needed = config.cleanup_policy.compact;
+    let min_needed = config.timestamp_type == TimestampType::CreateTime
+        && config.timestamp_before_max_ms < i64::MAX;
+    if codec == Compression::None || target != codec || keys_needed || min_needed {
+        check_records(&batch, config, now_ms)?;
+    }
+    let batch = match target == codec {
+        true => batch,
+        false => recompress(&batch, target, config)?,
+    };
+    let mut header = *batch.header();
+    let bytes = batch.bytes().clone();
+    if config.timestamp_type == TimestampType::LogAppendTime {
+        header = batch::with_log_append_time(&header, now_ms, &bytes[HEADER_BYTES..]);
+    }
+    Ok(Valid {
+        header,
+        bytes,
+        marker: None,
+    })
+}
+
+fn check_size(size: usize, config: &LogConfig) -> Result<(), AppendError> {
+    match size > config.max_message_bytes {
+        true => Err(AppendError::MessageTooLarge {
+            size,
+            limit: config.max_message_bytes,
+        }),
+        false => Ok(()),
+    }
+}
+
+fn check_header(header: &BatchHeader) -> Result<(), AppendError> {
+    let (count, last) = (header.record_count, header.last_offset_delta);
+    let problem = if header.base_offset != 0 {
+        format!("base offset is {}, must be 0", header.base_offset)
+    } else if header.is_control() {
+        "clients may not write control batches".into()
+    } else if count <= 0 {
+        format!("record count is {count}")
+    } else if last != count - 1 {
+        format!("{count} records end at offset delta {last}")
+    } else if header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        "a producer id without epoch and sequence".into()
+    } else if header.is_transactional() && !header.has_producer_id() {
+        "a transaction without a producer id".into()
+    } else if header.delete_horizon().is_some() {
+        "clients may not set a delete horizon".into()
+    } else {
+        return Ok(());
+    };
+    Err(invalid(problem))
+}
+
+fn check_timestamps(
+    header: &BatchHeader,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<(), AppendError> {
+    if header.timestamp_type() == TimestampType::LogAppendTime {
+        let message = "producers may not set the timestamp type LogAppendTime".into();
+        return Err(AppendError::InvalidTimestamp {
+            message,
+            records: Vec::new(),
+        });
+    }
+    if config.timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    match timestamp_problem(header.max_timestamp, config, now_ms) {
+        None => Ok(()),
+        Some(message) => Err(AppendError::InvalidTimestamp {
+            message,
+            records: Vec::new(),
+        }),
+    }
+}
+
+fn timestamp_problem(timestamp: i64, config: &LogConfig, now_ms: i64) -> Option<String> {
+    if timestamp == NO_TIMESTAMP {
+        return None;
+    }
+    let (after, before) = (
+        config.timestamp_after_max_ms,
+        config.timestamp_before_max_ms,
+    );
+    if timestamp.saturating_sub(now_ms) > after {
+        return Some(format!(
+            "timestamp {timestamp} is more than {after} ms after the broker's clock at {now_ms}"
+        ));
+    }
+    (now_ms.saturating_sub(timestamp) > before).then(|| {
+        format!(
+            "timestamp {timestamp} is more than {before} ms before the broker's clock at {now_ms}"
+        )
+    })
+}
+
+/// Walks the records: their form, offsets, timestamps and keys.
+fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result<(), AppendError> {
+    let header = batch.header();
+    let payload = batch.payload(decompression_limit(config)).map_err(refuse)?;
+    let mut rest = &payload[..];
+    let mut keyless = Vec::new();
+    let mut late = Vec::new();
+    for index in 0..header.record_count {
+        let record = RecordRef::parse(&mut rest)
+            .map_err(|error| invalid(format!("record {index}: {error}")))?;
+        if record.offset_delta != index {
+            return Err(invalid(format!(
+                "record {index} has offset delta {}",
+                record.offset_delta
+            )));
+        }
+        if config.cleanup_policy.compact && record.key.is_none() {
+            keyless.push((
+                index,
+                "a record of a compacted topic needs a key".to_owned(),
+            ));
+        }
+        let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+        if config.timestamp_type == TimestampType::CreateTime
+            && let Some(problem) = timestamp_problem(timestamp, config, now_ms)
+        {
+            late.push((index, problem));
+        }
+    }
+    if !rest.is_empty() {
+        return Err(invalid(format!(
+            "bytes are left over after {} records",
+            header.record_count
+        )));
+    }
+    if !late.is_empty() {
+        return Err(AppendError::InvalidTimestamp {
+            message: late[0].1.clone(),
+            records: late,
+        });
+    }
+    match keyless.is_empty() {
+        true => Ok(()),
+        false => Err(AppendError::InvalidRecord {
+            message: keyless[0].1.clone(),
+            records: keyless,
+        }),
+    }
+}
+
+/// The same records under another codec.
+fn recompress(
+    batch: &RecordBatch,
+    codec: Compression,
+    config: &LogConfig,
+) -> Result<RecordBatch, AppendError> {
+    let header = batch.header();
+    let mut builder = BatchBuilder::new(BatchOptions {
+        compression: codec,
+        base_offset: header.base_offset,
+        leader_epoch: header.partition_leader_epoch,
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        transactional: header.is_transactional(),
+        control: false,
+        timestamp_type: TimestampType::CreateTime,
+    });
+    for record in batch.records(decompression_limit(config)).map_err(refuse)? {
+        builder.push_record(&record.map_err(refuse)?);
+    }
+    let rewritten = RecordBatch::parse(builder.build()).map_err(refuse)?;
+    check_size(rewritten.bytes().len(), config)?;
+    Ok(rewritten)
+}
+
+/// A batch of `max.message.bytes` may hold this much, decompressed: text of logs shrinks to a twentieth, rarely to less.
+fn decompression_limit(config: &LogConfig) -> DecompressionLimit {
+    let generous = config.max_message_bytes.saturating_mul(32);
+    DecompressionLimit(generous.clamp(1 << 20, DecompressionLimit::DEFAULT.0))
+}
+
+fn invalid(message: String) -> AppendError {
+    AppendError::InvalidRecord {
+        message,
+        records: Vec::new(),
+    }
+}
+
+fn refuse(error: BatchError) -> AppendError {
+    match error {
+        BatchError::OldMagic(magic) => AppendError::UnsupportedFormat(magic),
+        BatchError::InvalidRecord { .. } => invalid(error.to_string()),
+        BatchError::Compression(CompressionError::Unknown(codec)) => {
+            AppendError::UnsupportedCompression(codec)
+        }
+        BatchError::Compression(CompressionError::TooLarge { limit }) => {
+            AppendError::MessageTooLarge {
+                size: limit + 1,
+                limit,
+            }
+        }
+        BatchError::Incomplete { .. }
+        | BatchError::Corrupt(_)
+        | BatchError::CrcMismatch { .. }
+        | BatchError::Compression(_) => AppendError::CorruptMessage(error.to_string()),
+    }
+}
