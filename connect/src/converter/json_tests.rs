@@ -10,11 +10,7 @@ fn check(schema: Schema, value: Value, json: &str) {
     let data = Data::with_schema(Arc::new(schema), value);
     let bytes = converter.encode("t", &data).unwrap().unwrap();
     assert_eq!(std::str::from_utf8(&bytes).unwrap(), json);
-    assert_eq!(
-        converter.decode("t", Some(&bytes)).unwrap(),
-        data,
-        "{json}"
-    );
+    assert_eq!(converter.decode("t", Some(&bytes)).unwrap(), data, "{json}");
 }
 
 #[test]
@@ -106,19 +102,14 @@ fn a_default_stands_in_for_null() {
     let json = Bytes::from_static(
         br#"{"schema":{"type":"int32","optional":true,"default":5},"payload":null}"#,
     );
-    let data = JsonConverter::new(true)
-        .decode("t", Some(&json))
-        .unwrap();
+    let data = JsonConverter::new(true).decode("t", Some(&json)).unwrap();
     assert_eq!(data.value, Value::Int32(5));
     let keep = make(
         &[("replace.null.with.default".to_owned(), "false".to_owned())].into(),
         false,
     )
     .unwrap();
-    assert_eq!(
-        keep.decode("t", Some(&json)).unwrap().value,
-        Value::Null
-    );
+    assert_eq!(keep.decode("t", Some(&json)).unwrap().value, Value::Null);
 }
 
 #[test]
