@@ -97,6 +97,8 @@ pub struct Engine {
     inputs: Vec<InputHandle<Epoch, timely::container::CapacityContainerBuilder<Vec<Envelope>>>>,
     probe: ProbeHandle<Epoch>,
     open: Epoch,
+    /// The last epoch each task was fed in.
+    fed: BTreeMap<TaskId, Epoch>,
 }
 
 impl Engine {
@@ -142,6 +144,7 @@ impl Engine {
             inputs,
             probe,
             open: 0,
+            fed: BTreeMap::new(),
         }
     }
 
@@ -188,6 +191,16 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Misuse`]: the engine has no such task, or epochs are open. [`EngineError::State`]: the spill failed.
     pub fn revoke(&mut self, task: TaskId) -> Result<(), EngineError> {
+        if self
+            .fed
+            .get(&task)
+            .is_some_and(|epoch| *epoch >= self.completed())
+        {
+            return Err(EngineError::Misuse(format!(
+                "task {task} has records in an epoch that is not complete"
+            )));
+        }
+        self.fed.remove(&task);
         let Some(instance) = self.tasks.borrow_mut().remove(&task) else {
             return Err(EngineError::Misuse(format!("task {task} is not assigned")));
         };
@@ -215,6 +228,7 @@ impl Engine {
             return Err(EngineError::Misuse(format!("task {task} is not assigned")));
         }
         self.shared.now_ms.set(now_ms);
+        self.fed.insert(task, self.open);
         let input = &mut self.inputs[task.subtopology as usize];
         input.send(Envelope { task, inputs });
         input.flush();

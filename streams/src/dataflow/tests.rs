@@ -229,6 +229,10 @@ fn tasks_come_and_go_between_epochs() {
     engine
         .feed(other, vec![input(0, vec![raw(0, 0, "x")])], 0)
         .unwrap();
+    assert!(
+        matches!(engine.revoke(other), Err(EngineError::Misuse(_))),
+        "its epoch is open"
+    );
     let epoch = engine.close_epoch();
     engine.finish(epoch).unwrap();
     assert_eq!(values(&engine.drain(epoch), "out"), ["x"]);
