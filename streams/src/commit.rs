@@ -17,26 +17,26 @@ use std::time::Duration;
 use crate::state::Epoch;
 
 /// Monotonic time since the application started.
-pub type Now = Duration;
+pub(crate) type Now = Duration;
 
 /// When epochs close.
 #[derive(Clone, Copy, Debug)]
-pub struct CommitOptions {
+pub(crate) struct CommitOptions {
     /// Transactions, or offsets committed from time to time.
-    pub exactly_once: bool,
+    pub(crate) exactly_once: bool,
     /// Kafka: `commit.interval.ms`.
-    pub commit_interval: Duration,
+    pub(crate) commit_interval: Duration,
     /// How long an epoch may stay open. Under exactly-once the same as the commit interval; otherwise what outputs wait for.
-    pub epoch_interval: Duration,
+    pub(crate) epoch_interval: Duration,
     /// An epoch that was fed so much closes. Kafka: `statestore.uncommitted.max.bytes`.
-    pub epoch_bytes_max: usize,
+    pub(crate) epoch_bytes_max: usize,
     /// A drained input closes the epoch when this much has passed since the last one was done.
-    pub drained_after: Duration,
+    pub(crate) drained_after: Duration,
 }
 
 /// What the driver has to do next. Each is answered by one `on_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     /// Close the open epoch; answer [`CommitCycle::on_closed`].
     Close,
     /// Send what the epoch produced and wait for the acknowledgements; answer [`CommitCycle::on_flushed`].
@@ -64,7 +64,7 @@ enum Stage {
 
 /// The open epoch and the one that commits.
 #[derive(Debug)]
-pub struct CommitCycle {
+pub(crate) struct CommitCycle {
     options: CommitOptions,
     stage: Stage,
     /// When the first record of the open epoch was fed.
@@ -78,7 +78,7 @@ pub struct CommitCycle {
 
 impl CommitCycle {
     /// Nothing open, nothing committing.
-    pub fn new(options: CommitOptions, now: Now) -> Self {
+    pub(crate) fn new(options: CommitOptions, now: Now) -> Self {
         Self {
             options,
             stage: Stage::Idle,
@@ -91,19 +91,19 @@ impl CommitCycle {
     }
 
     /// Records were given to the engine, in the open epoch.
-    pub fn on_fed(&mut self, bytes: usize, now: Now) {
+    pub(crate) fn on_fed(&mut self, bytes: usize, now: Now) {
         self.dirty_since.get_or_insert(now);
         self.dirty_bytes += bytes;
     }
 
     /// Whether more may be fed. Not while the engine closes: what comes then belongs to no epoch yet.
-    pub fn may_feed(&self) -> bool {
+    pub(crate) fn may_feed(&self) -> bool {
         let closing = matches!(self.stage, Stage::Closing | Stage::Broken);
         !closing && !self.wanted && self.dirty_bytes < self.options.epoch_bytes_max
     }
 
     /// What is due. `drained`: the engine has worked off everything it was fed, and there is no more input.
-    pub fn poll(&mut self, now: Now, drained: bool) -> Option<Act> {
+    pub(crate) fn poll(&mut self, now: Now, drained: bool) -> Option<Act> {
         if self.stage != Stage::Idle {
             return None;
         }
@@ -125,7 +125,7 @@ impl CommitCycle {
     }
 
     /// The time at which [`poll`](Self::poll) may have something even if nothing happens until then.
-    pub fn deadline(&self, drained: bool) -> Option<Now> {
+    pub(crate) fn deadline(&self, drained: bool) -> Option<Now> {
         if self.stage != Stage::Idle {
             return None;
         }
@@ -144,7 +144,7 @@ impl CommitCycle {
     }
 
     /// The engine has closed the epoch and everything it did is at hand; `empty`: it did nothing and read nothing.
-    pub fn on_closed(&mut self, epoch: Epoch, empty: bool, now: Now) -> Option<Act> {
+    pub(crate) fn on_closed(&mut self, epoch: Epoch, empty: bool, now: Now) -> Option<Act> {
         self.expect(Stage::Closing)?;
         self.dirty_since = None;
         self.dirty_bytes = 0;
@@ -156,7 +156,7 @@ impl CommitCycle {
     }
 
     /// All records of the epoch are acknowledged.
-    pub fn on_flushed(&mut self, epoch: Epoch, now: Now) -> Option<Act> {
+    pub(crate) fn on_flushed(&mut self, epoch: Epoch, now: Now) -> Option<Act> {
         self.expect(Stage::Flushing(epoch))?;
         if self.options.exactly_once {
             self.stage = Stage::SendingOffsets(epoch);
@@ -167,20 +167,20 @@ impl CommitCycle {
     }
 
     /// The transaction holds the input positions.
-    pub fn on_offsets_sent(&mut self, epoch: Epoch) -> Option<Act> {
+    pub(crate) fn on_offsets_sent(&mut self, epoch: Epoch) -> Option<Act> {
         self.expect(Stage::SendingOffsets(epoch))?;
         self.stage = Stage::Ending(epoch);
         Some(Act::EndTransaction(epoch))
     }
 
     /// The transaction is committed.
-    pub fn on_committed(&mut self, epoch: Epoch, now: Now) -> Option<Act> {
+    pub(crate) fn on_committed(&mut self, epoch: Epoch, now: Now) -> Option<Act> {
         self.expect(Stage::Ending(epoch))?;
         self.done(epoch, now)
     }
 
     /// The collected offsets are committed (at least once).
-    pub fn on_offsets_committed(&mut self) {
+    pub(crate) fn on_offsets_committed(&mut self) {
         if self.expect(Stage::CommittingOffsets).is_some() {
             self.stage = Stage::Idle;
             self.offsets_since = None;
@@ -188,12 +188,12 @@ impl CommitCycle {
     }
 
     /// Somebody waits until everything fed so far is committed: stop feeding and close as soon as may be.
-    pub fn want_all_committed(&mut self) {
+    pub(crate) fn want_all_committed(&mut self) {
         self.wanted = true;
     }
 
     /// Whether everything fed is committed. Ends the wish.
-    pub fn all_committed(&mut self) -> bool {
+    pub(crate) fn all_committed(&mut self) -> bool {
         let all =
             self.stage == Stage::Idle && self.dirty_since.is_none() && self.offsets_since.is_none();
         self.wanted &= !all;
@@ -201,12 +201,12 @@ impl CommitCycle {
     }
 
     /// A step failed: nothing of the open epochs will be committed.
-    pub fn on_error(&mut self) {
+    pub(crate) fn on_error(&mut self) {
         self.stage = Stage::Broken;
     }
 
     /// A new engine starts from what is committed.
-    pub fn reset(&mut self, now: Now) {
+    pub(crate) fn reset(&mut self, now: Now) {
         *self = Self::new(self.options, now);
     }
 

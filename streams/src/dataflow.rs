@@ -327,6 +327,20 @@ impl Engine {
             .sum()
     }
 
+    /// Lets entries that are in the backends go from memory until about `keep_bytes` are left in all.
+    pub fn evict(&mut self, keep_bytes: usize) {
+        let tasks = self.tasks.borrow();
+        let stores = || tasks.values().flat_map(Instance::stores).map(|(_, store)| store);
+        let cached: usize = stores().map(|store| store.borrow().cached_bytes()).sum();
+        if cached > keep_bytes {
+            for store in stores() {
+                let mut store = store.borrow_mut();
+                let share = store.cached_bytes() as u128 * keep_bytes as u128 / cached as u128;
+                store.evict(usize::try_from(share).unwrap_or(keep_bytes));
+            }
+        }
+    }
+
     /// Lets `query` read a store of a task by its type, for example `KeyValueStore<String, i64>`.
     /// # Errors
     /// [`EngineError::Misuse`]: no such task, store or type.

@@ -122,3 +122,62 @@ pub enum EngineError {
     #[error("{0}")]
     Misuse(String),
 }
+
+/// Why an application did not start, or stopped. Nothing that is not committed has had any effect.
+#[derive(Debug, Clone, Error)]
+pub enum StreamsError {
+    /// An option that cannot be. Correct it.
+    #[error("{0}")]
+    Config(String),
+    /// The state folder cannot be used: another process has it, or the disk refuses.
+    #[error("state folder {folder}: {reason}")]
+    StateFolder {
+        /// The folder.
+        folder: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// A topic that is missing or not as it has to be. Make it, or correct the topology.
+    #[error("topic {topic}: {reason}")]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another process runs under this one's identity (the same state folder copied, or a process that was thought dead).
+    /// It goes on; this one stopped, and nothing it did since its last commit counts.
+    #[error("fenced: another instance took over the transactional id {transactional_id}; this one has stopped, what it had not committed is void ({error})")]
+    Fenced {
+        /// The identity that both claimed.
+        transactional_id: String,
+        /// Who said so.
+        error: flumen_client::ClientError,
+    },
+    /// Records that were to be read next are gone, under [`PositionLost::Stop`](crate::PositionLost::Stop).
+    #[error("{topic}-{partition}: offset {position} was to be read next, the log has [{log_start}, {log_end}): {} records are lost; choose PositionLost::ResetToEarliest or ResetToLatest to go on without them", (log_start - position).max(0))]
+    PositionLost {
+        /// The topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The offset that was to be read next.
+        position: i64,
+        /// The oldest offset there is.
+        log_start: i64,
+        /// The offset of the next record to be written.
+        log_end: i64,
+    },
+    /// The engine failed, under [`OnError::Stop`](crate::OnError::Stop).
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A store could not be restored.
+    #[error(transparent)]
+    Restore(#[from] crate::state::restore::RestoreError),
+    /// A store could not be opened.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The cluster refused, in a way that trying again does not cure.
+    #[error(transparent)]
+    Client(#[from] flumen_client::ClientError),
+}

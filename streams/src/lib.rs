@@ -32,28 +32,39 @@
 //! - a *store* holds a task's state, and has a changelog topic from which it can be rebuilt anywhere;
 //! - an *epoch* is what one transaction commits: outputs, changes of state and input positions, all or none.
 
+mod app;
+mod assign;
 mod builder;
 mod commit;
+mod config;
 pub mod dataflow;
 mod error;
 mod grouped;
 mod kstream;
 mod ktable;
+mod metrics;
 mod operator;
 mod position;
 mod record;
+mod runtime;
 pub mod serde;
+mod session;
 pub mod state;
+mod task;
 mod testing;
 pub mod time;
 mod topology;
 mod window;
+mod worker;
 
+pub use app::{KafkaStreams, StreamsState};
 pub use builder::{Consumed, Grouped, Materialized, Produced, Repartitioned, StreamsBuilder};
-pub use error::{EngineError, SerdeError, TopologyError};
+pub use config::{OnError, PositionLost, ProcessingGuarantee, StartFrom, StreamsConfig};
+pub use error::{EngineError, SerdeError, StreamsError, TopologyError};
 pub use grouped::{KGroupedStream, TimeWindowedKStream};
 pub use kstream::{BranchedKStream, KStream};
 pub use ktable::KTable;
+pub use metrics::StreamsMetrics;
 pub use operator::source::OnDeserializationError;
 pub use record::{Headers, Record};
 pub use testing::{TestInputTopic, TestOutputTopic, TopologyTestDriver};

@@ -14,11 +14,11 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// Times of a partition, as committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionTimes {
+pub(crate) struct PartitionTimes {
     /// Largest event time read, [`NO_TIMESTAMP`] if none.
-    pub partition_time: i64,
+    pub(crate) partition_time: i64,
     /// Stream time by node name.
-    pub stream_times: BTreeMap<String, i64>,
+    pub(crate) stream_times: BTreeMap<String, i64>,
 }
 
 impl Default for PartitionTimes {
@@ -32,7 +32,7 @@ impl Default for PartitionTimes {
 
 impl PartitionTimes {
     /// As the metadata string of an offset commit.
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&self.partition_time.to_be_bytes());
         if !self.stream_times.is_empty() {
@@ -47,7 +47,7 @@ impl PartitionTimes {
     }
 
     /// Reads a metadata string; what another program left there counts as no times at all (Kafka: the same).
-    pub fn decode(metadata: &str) -> Self {
+    pub(crate) fn decode(metadata: &str) -> Self {
         Self::parse(metadata).unwrap_or_default()
     }
 

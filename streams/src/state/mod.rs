@@ -12,6 +12,7 @@ pub mod backend;
 mod cache;
 pub mod key;
 pub mod memory;
+pub mod restore;
 pub mod rocks;
 mod table;
 mod windows;

@@ -1,0 +1,224 @@
+//! The thread of an engine: takes commands, runs the dataflow, gives back what an epoch wants to send.
+//!
+//! Called by `session.rs` over two queues. The engine lives and dies here, because timely's dataflows do not leave their
+//! thread. Decoding what came and encoding what goes happens here too, so that the network's threads only carry bytes. It
+//! never waits for the network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use flumen_client::{Compression, RecordBlock};
+use flumen_protocol::batch::RecordBatch;
+use tokio::sync::mpsc;
+
+use crate::dataflow::{Engine, EngineOptions, Outbox, Position, RecordBuffer, SourceInput, SourceRecords, TaskStart};
+use crate::error::EngineError;
+use crate::metrics::StreamsMetrics;
+use crate::runtime;
+use crate::state::Epoch;
+use crate::topology::{TaskId, Topology};
+
+/// A block stays below the 1 MiB that topics accept by default.
+const BLOCK_BYTES: usize = 512 << 10;
+
+/// What one partition of a task brings.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) source: usize,
+    /// Records before this were processed already: a batch may begin before.
+    pub(crate) from: i64,
+    pub(crate) next_offset: i64,
+    pub(crate) batches: Vec<RecordBatch>,
+}
+
+/// When committed changes go to the backends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpillRule {
+    pub(crate) due: bool,
+    pub(crate) bytes: usize,
+    pub(crate) cache_bytes: usize,
+}
+
+/// To the engine. Carried out in order.
+pub(crate) enum Command {
+    /// Start tasks, whose stores are restored.
+    Assign(Vec<(TaskId, TaskStart)>),
+    /// Process records in the open epoch.
+    Feed { inputs: Vec<(TaskId, Vec<Fetched>)>, now_ms: i64, bytes: usize },
+    /// End the open epoch.
+    Close,
+    /// An epoch is committed.
+    Committed { epoch: Epoch, positions: BTreeMap<(String, i32), i64>, spill: SpillRule },
+    /// End tasks; everything they did is committed.
+    Revoke(Vec<TaskId>),
+    /// Look into a store.
+    Query(Box<dyn FnOnce(&mut Engine) + Send>),
+}
+
+/// From the engine.
+pub(crate) enum Event {
+    /// Records were worked off.
+    Fed { bytes: usize },
+    /// An epoch ended.
+    Closed(Closed),
+    /// Tasks ended; their state is in their backends.
+    Revoked,
+    /// The engine is gone, and with it what was not committed.
+    Failed(EngineError),
+}
+
+/// Everything one epoch did.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) epoch: Epoch,
+    /// In the order in which they have to be sent, by partition.
+    pub(crate) blocks: Vec<(Arc<str>, i32, RecordBlock)>,
+    pub(crate) positions: BTreeMap<(Arc<str>, i32), Position>,
+}
+
+impl Closed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.positions.is_empty()
+    }
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    events: mpsc::UnboundedReceiver<Event>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread with an engine without tasks.
+    pub(crate) fn start(
+        name: &str,
+        topology: &Arc<Topology>,
+        options: EngineOptions,
+        metrics: &Arc<StreamsMetrics>,
+    ) -> std::io::Result<Self> {
+        // Unbounded, because the session counts what it has fed and stops by itself.
+        let (commands, todo) = mpsc::unbounded_channel();
+        let (done, events) = mpsc::unbounded_channel();
+        let (topology, metrics) = (Arc::clone(topology), Arc::clone(metrics));
+        let thread = runtime::thread(name, move || run(topology, options, &metrics, todo, &done))?;
+        Ok(Self { commands: Some(commands), events, thread: Some(thread) })
+    }
+
+    /// Queues a command. An engine that is gone has said so in its last event.
+    pub(crate) fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(command);
+        }
+    }
+
+    /// The next event. Cancel-safe.
+    pub(crate) async fn event(&mut self) -> Event {
+        let gone = || Event::Failed(EngineError::Misuse("the engine's thread ended without a word".to_owned()));
+        self.events.recv().await.unwrap_or_else(gone)
+    }
+}
+
+impl Drop for Worker {
+    /// Waits until the thread has let go of the backends: the next engine must not meet it there.
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    topology: Arc<Topology>,
+    options: EngineOptions,
+    metrics: &StreamsMetrics,
+    mut todo: mpsc::UnboundedReceiver<Command>,
+    done: &mpsc::UnboundedSender<Event>,
+) {
+    let mut engine = Engine::new(topology, options);
+    while let Some(command) = todo.blocking_recv() {
+        match carry_out(&mut engine, command, metrics) {
+            Ok(Some(event)) => {
+                let _ = done.send(event);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let _ = done.send(Event::Failed(error));
+                return;
+            }
+        }
+    }
+}
+
+fn carry_out(engine: &mut Engine, command: Command, metrics: &StreamsMetrics) -> Result<Option<Event>, EngineError> {
+    Ok(match command {
+        Command::Assign(tasks) => {
+            for (task, start) in tasks {
+                engine.assign(task, start)?;
+            }
+            None
+        }
+        Command::Feed { inputs, now_ms, bytes } => {
+            for (task, fetched) in inputs {
+                engine.feed(task, fetched.into_iter().map(source_input).collect(), now_ms)?;
+                engine.step()?;
+            }
+            Some(Event::Fed { bytes })
+        }
+        Command::Close => {
+            let epoch = engine.close_epoch();
+            engine.finish(epoch)?;
+            Some(Event::Closed(encode(engine.drain(epoch))))
+        }
+        Command::Committed { epoch, positions, spill } => {
+            engine.committed(epoch, &positions);
+            if spill.due || engine.dirty_bytes() >= spill.bytes {
+                engine.spill()?;
+                engine.evict(spill.cache_bytes);
+                StreamsMetrics::add(&metrics.spills, 1);
+            }
+            None
+        }
+        Command::Revoke(tasks) => {
+            tasks.into_iter().try_for_each(|task| engine.revoke(task))?;
+            Some(Event::Revoked)
+        }
+        Command::Query(query) => {
+            query(engine);
+            None
+        }
+    })
+}
+
+fn source_input(fetched: Fetched) -> SourceInput {
+    let Fetched { source, from, next_offset, batches, .. } = fetched;
+    SourceInput { source, records: SourceRecords::Batches(batches), first_offset: from, next_offset }
+}
+
+fn encode(outbox: Outbox) -> Closed {
+    let Outbox { epoch, records, positions } = outbox;
+    let mut blocks = Vec::new();
+    for ((topic, partition), buffer) in &records {
+        encode_partition(buffer, |block| blocks.push((Arc::clone(topic), *partition, block)));
+    }
+    Closed { epoch, blocks, positions }
+}
+
+fn encode_partition(buffer: &RecordBuffer, mut push: impl FnMut(RecordBlock)) {
+    let mut block = RecordBlock::with_capacity(Compression::None, buffer.bytes().min(BLOCK_BYTES) + 64);
+    for record in buffer.iter() {
+        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        if !block.is_empty() && block.size_bytes() + size > BLOCK_BYTES {
+            push(std::mem::replace(&mut block, RecordBlock::with_capacity(Compression::None, BLOCK_BYTES)));
+        }
+        let headers: Vec<(&[u8], Option<&[u8]>)> =
+            record.headers.iter().map(|(name, value)| (&name[..], value.map(|value| &value[..]))).collect();
+        block.push(record.timestamp, record.key, record.value, &headers);
+    }
+    if !block.is_empty() {
+        push(block);
+    }
+}
