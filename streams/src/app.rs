@@ -80,17 +80,28 @@ pub(crate) struct App {
 impl App {
     /// The producer's identity: one per process and engine, the same after a restart on the same state folder.
     pub(crate) fn transactional_id(&self, engine: usize) -> String {
-        format!("{}-{}-{engine}", self.config.application_id, self.process_id)
+        format!(
+            "{}-{}-{engine}",
+            self.config.application_id, self.process_id
+        )
     }
 
     pub(crate) fn commit_options(&self) -> CommitOptions {
         let exactly_once = self.config.exactly_once();
-        let default = if exactly_once { COMMIT_EXACTLY_ONCE } else { COMMIT_AT_LEAST_ONCE };
+        let default = if exactly_once {
+            COMMIT_EXACTLY_ONCE
+        } else {
+            COMMIT_AT_LEAST_ONCE
+        };
         let commit_interval = self.config.commit_interval.unwrap_or(default);
         CommitOptions {
             exactly_once,
             commit_interval,
-            epoch_interval: if exactly_once { commit_interval } else { commit_interval.min(EPOCH_MAX) },
+            epoch_interval: if exactly_once {
+                commit_interval
+            } else {
+                commit_interval.min(EPOCH_MAX)
+            },
             epoch_bytes_max: self.config.epoch_bytes_max,
             drained_after: DRAINED_AFTER.min(commit_interval),
         }
@@ -143,7 +154,12 @@ pub struct KafkaStreams {
 
 impl fmt::Debug for KafkaStreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KafkaStreams({}, {:?})", self.app.config.application_id, self.state())
+        write!(
+            f,
+            "KafkaStreams({}, {:?})",
+            self.app.config.application_id,
+            self.state()
+        )
     }
 }
 
@@ -174,7 +190,11 @@ impl KafkaStreams {
         let topics = topics::prepare(&client, &topology, &config).await?;
         let states = vec![StreamsState::Rebalancing; config.engines];
         let (state, watched) = watch::channel(StreamsState::Rebalancing);
-        let process_id = disk.as_ref().map_or_else(runtime::random_uuid, |(folder, _)| folder.process_id().to_owned());
+        let process_id = disk
+            .as_ref()
+            .map_or_else(runtime::random_uuid, |(folder, _)| {
+                folder.process_id().to_owned()
+            });
         let app = Arc::new(App {
             plan: Plan::new(&topology, &config.application_id),
             topology: Arc::new(topology),
@@ -192,8 +212,17 @@ impl KafkaStreams {
             config,
         });
         let (controls, sessions) = start_sessions(&app);
-        let sessions = Some(runtime::spawn(supervise(Arc::clone(&app), controls.clone(), sessions)));
-        Ok(Self { app, controls, sessions, state: watched })
+        let sessions = Some(runtime::spawn(supervise(
+            Arc::clone(&app),
+            controls.clone(),
+            sessions,
+        )));
+        Ok(Self {
+            app,
+            controls,
+            sessions,
+            state: watched,
+        })
     }
 
     /// What it is doing.
@@ -209,8 +238,16 @@ impl KafkaStreams {
     /// Waits until all tasks of this process run. False if it stopped instead.
     pub async fn running(&self) -> bool {
         let mut states = self.states();
-        let settled = |state: &StreamsState| matches!(state, StreamsState::Running | StreamsState::NotRunning | StreamsState::Error);
-        states.wait_for(settled).await.is_ok_and(|state| *state == StreamsState::Running)
+        let settled = |state: &StreamsState| {
+            matches!(
+                state,
+                StreamsState::Running | StreamsState::NotRunning | StreamsState::Error
+            )
+        };
+        states
+            .wait_for(settled)
+            .await
+            .is_ok_and(|state| *state == StreamsState::Running)
     }
 
     /// What it has done.
@@ -225,7 +262,9 @@ impl KafkaStreams {
     pub async fn stopped(&mut self) -> Result<(), StreamsError> {
         match &mut self.sessions {
             Some(sessions) => {
-                let result = sessions.await.unwrap_or_else(|error| Err(StreamsError::Config(format!("a session panicked: {error}"))));
+                let result = sessions.await.unwrap_or_else(|error| {
+                    Err(StreamsError::Config(format!("a session panicked: {error}")))
+                });
                 self.sessions = None;
                 result
             }
@@ -278,7 +317,10 @@ type Running = JoinHandle<Result<(), StreamsError>>;
 fn start_sessions(app: &Arc<App>) -> (Vec<mpsc::Sender<Control>>, Vec<Running>) {
     let sessions = (0..app.config.engines).map(|engine| {
         let (control, told) = mpsc::channel(8);
-        (control, runtime::spawn(session::run(Arc::clone(app), engine, told)))
+        (
+            control,
+            runtime::spawn(session::run(Arc::clone(app), engine, told)),
+        )
     });
     sessions.unzip()
 }
@@ -291,9 +333,18 @@ async fn supervise(
 ) -> Result<(), StreamsError> {
     let mut result = Ok(());
     let mut waiting = futures_util::stream::FuturesUnordered::new();
-    waiting.extend(sessions.into_iter().enumerate().map(|(engine, session)| async move { (engine, session.await) }));
+    waiting.extend(
+        sessions
+            .into_iter()
+            .enumerate()
+            .map(|(engine, session)| async move { (engine, session.await) }),
+    );
     while let Some((engine, ended)) = futures_util::StreamExt::next(&mut waiting).await {
-        let ended = ended.unwrap_or_else(|error| Err(StreamsError::Config(format!("engine {engine} panicked: {error}"))));
+        let ended = ended.unwrap_or_else(|error| {
+            Err(StreamsError::Config(format!(
+                "engine {engine} panicked: {error}"
+            )))
+        });
         if let Err(error) = ended {
             tracing::error!(application = app.config.application_id, engine, %error, "stopped");
             app.entered(engine, StreamsState::Error);
@@ -310,7 +361,9 @@ async fn supervise(
     result
 }
 
-async fn open_disk(config: &StreamsConfig) -> Result<Option<(StateFolder, RocksMemory)>, StreamsError> {
+async fn open_disk(
+    config: &StreamsConfig,
+) -> Result<Option<(StateFolder, RocksMemory)>, StreamsError> {
     if config.in_memory {
         return Ok(None);
     }
@@ -320,5 +373,8 @@ async fn open_disk(config: &StreamsConfig) -> Result<Option<(StateFolder, RocksM
         folder: config.state_dir.display().to_string(),
         reason: error.to_string(),
     })?;
-    Ok(Some((folder, RocksMemory::new(config.block_cache_bytes, config.memtable_bytes))))
+    Ok(Some((
+        folder,
+        RocksMemory::new(config.block_cache_bytes, config.memtable_bytes),
+    )))
 }

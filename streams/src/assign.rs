@@ -29,23 +29,53 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(topology: &Topology, application_id: &str) -> Self {
         let subtopologies = topology.subtopologies().iter().map(|subtopology| {
-            let sources = subtopology.sources.iter().map(|source| source.topic(application_id)).collect();
+            let sources = subtopology
+                .sources
+                .iter()
+                .map(|source| source.topic(application_id))
+                .collect();
             (sources, !subtopology.stores.is_empty())
         });
-        Self { subtopologies: subtopologies.collect() }
+        Self {
+            subtopologies: subtopologies.collect(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(subtopologies: &[(&[&str], bool)]) -> Self {
+        let owned = |(topics, stateful): &(&[&str], bool)| {
+            (
+                topics.iter().map(|topic| (*topic).to_owned()).collect(),
+                *stateful,
+            )
+        };
+        Self {
+            subtopologies: subtopologies.iter().map(owned).collect(),
+        }
     }
 
     /// Every topic that is read.
     pub(crate) fn topics(&self) -> Vec<String> {
-        self.subtopologies.iter().flat_map(|(sources, _)| sources.iter().cloned()).collect()
+        self.subtopologies
+            .iter()
+            .flat_map(|(sources, _)| sources.iter().cloned())
+            .collect()
     }
 
     /// The task that reads a partition, and the index of the topic among its sources.
     pub(crate) fn task_of(&self, partition: &TopicPartition) -> Option<(TaskId, usize)> {
-        (0u32..).zip(&self.subtopologies).find_map(|(id, (sources, _))| {
-            let source = sources.iter().position(|topic| *topic == partition.topic)?;
-            Some((TaskId { subtopology: id, partition: partition.partition }, source))
-        })
+        (0u32..)
+            .zip(&self.subtopologies)
+            .find_map(|(id, (sources, _))| {
+                let source = sources.iter().position(|topic| *topic == partition.topic)?;
+                Some((
+                    TaskId {
+                        subtopology: id,
+                        partition: partition.partition,
+                    },
+                    source,
+                ))
+            })
     }
 
     /// All tasks with their partitions; those with state first.
@@ -54,9 +84,16 @@ impl Plan {
         for (id, (sources, stateful)) in (0u32..).zip(&self.subtopologies) {
             for topic in sources {
                 for partition in 0..counts.get(topic).copied().unwrap_or(0) {
-                    let task = TaskId { subtopology: id, partition };
-                    let partitions: &mut Vec<_> = tasks[usize::from(!stateful)].entry(task).or_default();
-                    partitions.push(TopicPartition { topic: topic.clone(), partition });
+                    let task = TaskId {
+                        subtopology: id,
+                        partition,
+                    };
+                    let partitions: &mut Vec<_> =
+                        tasks[usize::from(!stateful)].entry(task).or_default();
+                    partitions.push(TopicPartition {
+                        topic: topic.clone(),
+                        partition,
+                    });
                 }
             }
         }
@@ -87,7 +124,11 @@ impl Assignor for TaskAssignor {
         RebalanceProtocol::Cooperative
     }
 
-    fn subscription_user_data(&self, _topics: &[String], _owned: &[TopicPartition]) -> Option<Bytes> {
+    fn subscription_user_data(
+        &self,
+        _topics: &[String],
+        _owned: &[TopicPartition],
+    ) -> Option<Bytes> {
         Some(encode(&self.stored.lock()))
     }
 
@@ -97,9 +138,15 @@ impl Assignor for TaskAssignor {
         members: &[MemberSubscription],
     ) -> BTreeMap<String, MemberAssignment> {
         let assigned = share(&self.plan, partitions, members);
-        let with_data = assigned
-            .into_iter()
-            .map(|(member, partitions)| (member, MemberAssignment { partitions, user_data: None }));
+        let with_data = assigned.into_iter().map(|(member, partitions)| {
+            (
+                member,
+                MemberAssignment {
+                    partitions,
+                    user_data: None,
+                },
+            )
+        });
         with_data.collect()
     }
 }
@@ -121,7 +168,10 @@ fn decode(user_data: Option<&Bytes>) -> BTreeSet<TaskId> {
     };
     let mut stored = BTreeSet::new();
     while tasks.remaining() >= 8 {
-        stored.insert(TaskId { subtopology: tasks.get_u32(), partition: tasks.get_i32() });
+        stored.insert(TaskId {
+            subtopology: tasks.get_u32(),
+            partition: tasks.get_i32(),
+        });
     }
     stored
 }
@@ -150,9 +200,19 @@ pub(crate) fn share(
     }
     let mut assigned = BTreeMap::new();
     for taker in &takers {
-        let partitions = taker.taken.iter().flat_map(|task| classes.iter().find_map(|tasks| tasks.get(task)).into_iter().flatten());
+        let partitions = taker.taken.iter().flat_map(|task| {
+            classes
+                .iter()
+                .find_map(|tasks| tasks.get(task))
+                .into_iter()
+                .flatten()
+        });
         // What another member still reads comes in the next round, when it has given it back.
-        let free = partitions.filter(|partition| owners.get(*partition).is_none_or(|owner| *owner == taker.member));
+        let free = partitions.filter(|partition| {
+            owners
+                .get(*partition)
+                .is_none_or(|owner| *owner == taker.member)
+        });
         assigned.insert(taker.member.to_owned(), free.cloned().collect());
     }
     assigned
@@ -171,7 +231,10 @@ fn owners(members: &[MemberSubscription]) -> BTreeMap<&TopicPartition, &str> {
             }
         }
     }
-    claims.into_iter().filter_map(|(partition, (_, owner))| Some((partition, owner?))).collect()
+    claims
+        .into_iter()
+        .filter_map(|(partition, (_, owner))| Some((partition, owner?)))
+        .collect()
 }
 
 fn takers<'m>(
@@ -182,10 +245,16 @@ fn takers<'m>(
     let mut takers: Vec<Taker<'m>> = members
         .iter()
         .map(|member| {
-            let mine = member.owned_partitions.iter().filter(|partition| owners.get(partition) == Some(&member.member_id.as_str()));
+            let mine = member
+                .owned_partitions
+                .iter()
+                .filter(|partition| owners.get(partition) == Some(&member.member_id.as_str()));
             Taker {
                 member: &member.member_id,
-                owned: mine.filter_map(|partition| plan.task_of(partition)).map(|(task, _)| task).collect(),
+                owned: mine
+                    .filter_map(|partition| plan.task_of(partition))
+                    .map(|(task, _)| task)
+                    .collect(),
                 stored: decode(member.user_data.as_ref()),
                 taken: BTreeSet::new(),
                 in_class: 0,
@@ -216,7 +285,9 @@ fn give_out(mut tasks: BTreeSet<TaskId>, takers: &mut [Taker<'_>]) {
         }
     }
     while let Some(task) = tasks.first().copied() {
-        let least = takers.iter_mut().min_by_key(|taker| (taker.in_class, taker.taken.len()));
+        let least = takers
+            .iter_mut()
+            .min_by_key(|taker| (taker.in_class, taker.taken.len()));
         least.expect("there is a member").take(task, &mut tasks);
     }
 }
@@ -237,15 +308,26 @@ mod tests {
 
     /// Sub-topology 0 reads `a` and `b` together, without state; 1 reads `r`, with state.
     fn plan() -> Plan {
-        Plan { subtopologies: vec![(vec!["a".into(), "b".into()], false), (vec!["r".into()], true)] }
+        Plan::of(&[(&["a", "b"], false), (&["r"], true)])
     }
 
     fn counts(a: i32, b: i32, r: i32) -> BTreeMap<String, i32> {
-        [("a".to_owned(), a), ("b".to_owned(), b), ("r".to_owned(), r)].into()
+        [
+            ("a".to_owned(), a),
+            ("b".to_owned(), b),
+            ("r".to_owned(), r),
+        ]
+        .into()
     }
 
     fn member(id: &str, stored: &[(u32, i32)]) -> MemberSubscription {
-        let stored = stored.iter().map(|&(subtopology, partition)| TaskId { subtopology, partition }).collect();
+        let stored = stored
+            .iter()
+            .map(|&(subtopology, partition)| TaskId {
+                subtopology,
+                partition,
+            })
+            .collect();
         MemberSubscription {
             member_id: id.to_owned(),
             topics: plan().topics(),
@@ -256,7 +338,11 @@ mod tests {
     }
 
     /// Rounds until nothing moves any more, as members that give back join again.
-    fn settle(members: &mut [MemberSubscription], counts: &BTreeMap<String, i32>, generation: i32) -> usize {
+    fn settle(
+        members: &mut [MemberSubscription],
+        counts: &BTreeMap<String, i32>,
+        generation: i32,
+    ) -> usize {
         for round in 0..4 {
             let assigned = share(&plan(), counts, members);
             let mut still = true;
@@ -264,11 +350,18 @@ mod tests {
                 let given = &assigned[&member.member_id];
                 let owned = std::mem::replace(&mut member.owned_partitions, given.clone());
                 member.generation_id = generation + round;
-                still &= owned.iter().all(|partition| given.contains(partition)) && owned.len() == given.len();
+                still &= owned.iter().all(|partition| given.contains(partition))
+                    && owned.len() == given.len();
             }
-            let mut all: Vec<_> = members.iter().flat_map(|member| member.owned_partitions.clone()).collect();
+            let mut all: Vec<_> = members
+                .iter()
+                .flat_map(|member| member.owned_partitions.clone())
+                .collect();
             all.sort();
-            assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "nothing is read twice");
+            assert!(
+                all.windows(2).all(|pair| pair[0] != pair[1]),
+                "nothing is read twice"
+            );
             if still {
                 return round as usize;
             }
@@ -277,26 +370,49 @@ mod tests {
     }
 
     fn tasks_of(member: &MemberSubscription) -> BTreeSet<TaskId> {
-        member.owned_partitions.iter().filter_map(|partition| plan().task_of(partition)).map(|(task, _)| task).collect()
+        member
+            .owned_partitions
+            .iter()
+            .filter_map(|partition| plan().task_of(partition))
+            .map(|(task, _)| task)
+            .collect()
     }
 
     #[test]
     fn state_on_disk_brings_a_task_home() {
-        let mut members = [member("m1", &[(1, 2), (1, 3)]), member("m2", &[(1, 0), (1, 1)])];
+        let mut members = [
+            member("m1", &[(1, 2), (1, 3)]),
+            member("m2", &[(1, 0), (1, 1)]),
+        ];
         settle(&mut members, &counts(4, 4, 4), 1);
-        let stateful: Vec<_> = tasks_of(&members[0]).into_iter().filter(|task| task.subtopology == 1).collect();
-        assert_eq!(stateful.iter().map(|task| task.partition).collect::<Vec<_>>(), [2, 3]);
+        let stateful: Vec<_> = tasks_of(&members[0])
+            .into_iter()
+            .filter(|task| task.subtopology == 1)
+            .collect();
+        assert_eq!(
+            stateful
+                .iter()
+                .map(|task| task.partition)
+                .collect::<Vec<_>>(),
+            [2, 3]
+        );
     }
 
     #[test]
     fn a_claim_of_an_older_generation_is_a_zombies() {
         let mut old = member("old", &[]);
         let mut new = member("new", &[]);
-        let partition = TopicPartition { topic: "r".into(), partition: 0 };
+        let partition = TopicPartition {
+            topic: "r".into(),
+            partition: 0,
+        };
         (old.owned_partitions, old.generation_id) = (vec![partition.clone()], 3);
         (new.owned_partitions, new.generation_id) = (vec![partition.clone()], 4);
         let assigned = share(&plan(), &counts(0, 0, 1), &[old, new]);
-        assert_eq!((assigned["new"].as_slice(), assigned["old"].len()), (&[partition][..], 0));
+        assert_eq!(
+            (assigned["new"].as_slice(), assigned["old"].len()),
+            (&[partition][..], 0)
+        );
     }
 
     #[test]

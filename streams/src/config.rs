@@ -125,8 +125,11 @@ impl StreamsConfig {
     pub(crate) fn problem(&self) -> Option<&'static str> {
         let name = self.application_id.as_str();
         let legal = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-        if name.is_empty() || name.len() > 150 || !name.chars().all(legal) || name.starts_with('.') {
-            return Some("application_id must be 1 to 150 letters, digits, '.', '_' or '-', because topics and folders are named after it");
+        if name.is_empty() || name.len() > 150 || !name.chars().all(legal) || name.starts_with('.')
+        {
+            return Some(
+                "application_id must be 1 to 150 letters, digits, '.', '_' or '-', because topics and folders are named after it",
+            );
         }
         if self.client.bootstrap_servers.is_empty() {
             return Some("bootstrap_servers is empty");
@@ -134,7 +137,10 @@ impl StreamsConfig {
         if self.engines == 0 {
             return Some("engines must be at least 1");
         }
-        if self.commit_interval.is_some_and(|interval| interval.is_zero()) {
+        if self
+            .commit_interval
+            .is_some_and(|interval| interval.is_zero())
+        {
             return Some("commit_interval must be longer than 0");
         }
         None

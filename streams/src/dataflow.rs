@@ -330,7 +330,12 @@ impl Engine {
     /// Lets entries that are in the backends go from memory until about `keep_bytes` are left in all.
     pub fn evict(&mut self, keep_bytes: usize) {
         let tasks = self.tasks.borrow();
-        let stores = || tasks.values().flat_map(Instance::stores).map(|(_, store)| store);
+        let stores = || {
+            tasks
+                .values()
+                .flat_map(Instance::stores)
+                .map(|(_, store)| store)
+        };
         let cached: usize = stores().map(|store| store.borrow().cached_bytes()).sum();
         if cached > keep_bytes {
             for store in stores() {

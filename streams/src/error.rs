@@ -147,7 +147,9 @@ pub enum StreamsError {
     },
     /// Another process runs under this one's identity (the same state folder copied, or a process that was thought dead).
     /// It goes on; this one stopped, and nothing it did since its last commit counts.
-    #[error("fenced: another instance took over the transactional id {transactional_id}; this one has stopped, what it had not committed is void ({error})")]
+    #[error(
+        "fenced: another instance took over the transactional id {transactional_id}; this one has stopped, what it had not committed is void ({error})"
+    )]
     Fenced {
         /// The identity that both claimed.
         transactional_id: String,

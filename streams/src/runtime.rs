@@ -35,13 +35,17 @@ impl Clock {
 /// Milliseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "driver: the wall clock")]
 pub(crate) fn wall_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Runs `future` on the runtime of the caller.
 #[expect(clippy::disallowed_methods, reason = "driver: the one spawn")]
-pub(crate) fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+pub(crate) fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
     tokio::spawn(future)
 }
 
@@ -55,8 +59,13 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// Starts a thread with a name.
-pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+pub(crate) fn thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
 }
 
 /// The folder of an application, locked for this process.
@@ -74,7 +83,11 @@ impl StateFolder {
     pub(crate) fn open(state_dir: &Path, application_id: &str) -> io::Result<Self> {
         let path = state_dir.join(application_id);
         fs::create_dir_all(&path)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(".lock"))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(".lock"))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::Error(error) => error,
             TryLockError::WouldBlock => io::Error::new(
@@ -83,7 +96,11 @@ impl StateFolder {
             ),
         })?;
         let process_id = process_id(&path.join("process-id"))?;
-        Ok(Self { path, process_id, _lock: lock })
+        Ok(Self {
+            path,
+            process_id,
+            _lock: lock,
+        })
     }
 
     pub(crate) fn process_id(&self) -> &str {
@@ -96,7 +113,10 @@ impl StateFolder {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "driver: the file with the process id")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "driver: the file with the process id"
+)]
 fn process_id(file: &Path) -> io::Result<String> {
     match fs::read_to_string(file) {
         Ok(id) if id.trim().len() == 36 => return Ok(id.trim().to_owned()),
@@ -113,10 +133,21 @@ fn process_id(file: &Path) -> io::Result<String> {
 
 /// A version 4 UUID. Chance comes from the seeds of the standard library's hash maps: good for names, not for secrets.
 pub(crate) fn random_uuid() -> String {
-    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-    let (high, low) = (random() & !0xf000 | 0x4000, random() & !(0b11 << 62) | 0b10 << 62);
+    let random = || {
+        std::collections::hash_map::RandomState::new()
+            .build_hasher()
+            .finish()
+    };
+    let (high, low) = (
+        random() & !0xf000 | 0x4000,
+        random() & !(0b11 << 62) | 0b10 << 62,
+    );
     let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xffff);
-    format!("{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
+    format!(
+        "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}",
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
 }
 
 #[cfg(test)]
@@ -128,11 +159,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = StateFolder::open(folder.path(), "app").unwrap();
         let error = StateFolder::open(folder.path(), "app").unwrap_err();
-        assert!(error.to_string().contains("is in use by another process"), "{error}");
+        assert!(
+            error.to_string().contains("is in use by another process"),
+            "{error}"
+        );
         let id = first.process_id().to_owned();
-        assert_ne!(StateFolder::open(folder.path(), "other").unwrap().process_id(), id);
+        assert_ne!(
+            StateFolder::open(folder.path(), "other")
+                .unwrap()
+                .process_id(),
+            id
+        );
         drop(first);
-        assert_eq!(StateFolder::open(folder.path(), "app").unwrap().process_id(), id);
+        assert_eq!(
+            StateFolder::open(folder.path(), "app")
+                .unwrap()
+                .process_id(),
+            id
+        );
         assert_eq!((id.len(), &id[14..15]), (36, "4"));
     }
 }

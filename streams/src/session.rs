@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flumen_client::{
-    ClientError, Consumer, ConsumerConfig, Isolation, OffsetAndMetadata, OffsetReset, Poll, Producer, ProducerConfig,
+    ClientError, Consumer, ConsumerConfig, Isolation, OffsetAndMetadata, OffsetReset, Poll,
+    Producer, ProducerConfig,
 };
 use flumen_protocol::id::TopicPartition;
 use parking_lot::Mutex;
@@ -93,7 +94,11 @@ pub(crate) struct Session {
 ///
 /// # Errors
 /// [`StreamsError`]: why it stopped.
-pub(crate) async fn run(app: Arc<App>, index: usize, mut control: mpsc::Receiver<Control>) -> Result<(), StreamsError> {
+pub(crate) async fn run(
+    app: Arc<App>,
+    index: usize,
+    mut control: mpsc::Receiver<Control>,
+) -> Result<(), StreamsError> {
     let mut session = Session::open(app, index).await?;
     loop {
         match session.turn(&mut control).await {
@@ -145,10 +150,15 @@ impl Session {
     /// Waits for whatever comes next and deals with it. False: everything is committed and may be closed.
     async fn turn(&mut self, control: &mut mpsc::Receiver<Control>) -> Result<bool, StreamsError> {
         if self.step.is_none() {
-            let act = self.cycle.poll(self.app.clock.now(), self.drained && self.queued_bytes == 0);
+            let act = self
+                .cycle
+                .poll(self.app.clock.now(), self.drained && self.queued_bytes == 0);
             self.begin(act);
         }
-        if (self.revoking.is_some() || self.closing) && self.queued_bytes == 0 && self.cycle.all_committed() {
+        if (self.revoking.is_some() || self.closing)
+            && self.queued_bytes == 0
+            && self.cycle.all_committed()
+        {
             if self.closing {
                 return Ok(false);
             }
@@ -205,8 +215,17 @@ impl Session {
             None => {}
             Some(Act::Close) => self.worker.send(Command::Close),
             Some(Act::Flush(epoch)) => {
-                let blocks = self.closed.as_mut().map(|closed| std::mem::take(&mut closed.blocks)).unwrap_or_default();
-                self.step = Some(runtime::spawn(transaction::flush(self.producer.clone(), epoch, blocks, exactly_once)));
+                let blocks = self
+                    .closed
+                    .as_mut()
+                    .map(|closed| std::mem::take(&mut closed.blocks))
+                    .unwrap_or_default();
+                self.step = Some(runtime::spawn(transaction::flush(
+                    self.producer.clone(),
+                    epoch,
+                    blocks,
+                    exactly_once,
+                )));
             }
             Some(Act::SendOffsets(epoch)) => {
                 let (offsets, group) = (self.closed_offsets(), self.consumer.group_metadata());
@@ -214,11 +233,17 @@ impl Session {
                 self.step = Some(runtime::spawn(step));
             }
             Some(Act::EndTransaction(epoch)) => {
-                self.step = Some(runtime::spawn(transaction::commit(self.producer.clone(), epoch)));
+                self.step = Some(runtime::spawn(transaction::commit(
+                    self.producer.clone(),
+                    epoch,
+                )));
             }
             Some(Act::CommitOffsets) => {
                 let offsets = std::mem::take(&mut self.offsets).into_iter().collect();
-                self.step = Some(runtime::spawn(transaction::commit_offsets(Arc::clone(&self.consumer), offsets)));
+                self.step = Some(runtime::spawn(transaction::commit_offsets(
+                    Arc::clone(&self.consumer),
+                    offsets,
+                )));
             }
             Some(Act::Done(epoch)) => self.done(epoch),
         }
@@ -226,13 +251,17 @@ impl Session {
 
     fn closed_offsets(&self) -> Vec<(TopicPartition, OffsetAndMetadata)> {
         let positions = self.closed.iter().flat_map(|closed| &closed.positions);
-        positions.map(|((topic, partition), position)| transaction::offset(topic, *partition, position)).collect()
+        positions
+            .map(|((topic, partition), position)| transaction::offset(topic, *partition, position))
+            .collect()
     }
 
     /// An epoch is committed: the stores forget how to undo it, and write what is due.
     fn done(&mut self, epoch: crate::state::Epoch) {
         let now = self.app.clock.now();
-        let Some(closed) = self.closed.take() else { return };
+        let Some(closed) = self.closed.take() else {
+            return;
+        };
         let config = &self.app.config;
         if !closed.is_empty() || !self.written.is_empty() {
             StreamsMetrics::add(&self.app.metrics.commits, 1);
@@ -244,8 +273,16 @@ impl Session {
         if due {
             self.last_spill = now;
         }
-        let spill = SpillRule { due, bytes: config.spill_bytes, cache_bytes: config.cache_bytes };
-        self.worker.send(Command::Committed { epoch, positions: std::mem::take(&mut self.written), spill });
+        let spill = SpillRule {
+            due,
+            bytes: config.spill_bytes,
+            cache_bytes: config.cache_bytes,
+        };
+        self.worker.send(Command::Committed {
+            epoch,
+            positions: std::mem::take(&mut self.written),
+            spill,
+        });
     }
 
     async fn on_step(&mut self, done: Result<Done, ClientError>) -> Result<(), StreamsError> {
@@ -297,16 +334,28 @@ impl Session {
                 self.cycle.want_all_committed();
             }
             Ok(Poll::Lost(partitions)) => {
-                tracing::warn!(?partitions, "the group gave these partitions to others: uncommitted work is dropped");
+                tracing::warn!(
+                    ?partitions,
+                    "the group gave these partitions to others: uncommitted work is dropped"
+                );
                 self.tasks.removed(&self.app.plan, &partitions);
                 self.reset(Broken::Lost).await?;
             }
-            Ok(Poll::PositionLost { partition, position, log_start, log_end }) => {
-                self.position_lost(partition, position, (log_start, log_end)).await?;
+            Ok(Poll::PositionLost {
+                partition,
+                position,
+                log_start,
+                log_end,
+            }) => {
+                self.position_lost(partition, position, (log_start, log_end))
+                    .await?;
             }
             Err(error) if error.is_retriable() || matches!(error, ClientError::Rebalance(_)) => {
                 tracing::warn!(%error, "could not read; trying again");
-                self.app.clock.sleep_until(self.app.clock.now() + PAUSE_FIRST).await;
+                self.app
+                    .clock
+                    .sleep_until(self.app.clock.now() + PAUSE_FIRST)
+                    .await;
             }
             Err(error) => return Err(error.into()),
         }
@@ -319,11 +368,18 @@ impl Session {
             self.drained = true;
             return;
         }
-        let batches = inputs.iter().flat_map(|(_, fetched)| fetched).flat_map(|fetched| &fetched.batches);
+        let batches = inputs
+            .iter()
+            .flat_map(|(_, fetched)| fetched)
+            .flat_map(|fetched| &fetched.batches);
         let bytes = batches.map(|batch| batch.bytes().len()).sum();
         self.queued_bytes += bytes;
         self.cycle.on_fed(bytes, self.app.clock.now());
-        self.worker.send(Command::Feed { inputs, now_ms: wall_ms(), bytes });
+        self.worker.send(Command::Feed {
+            inputs,
+            now_ms: wall_ms(),
+            bytes,
+        });
     }
 
     async fn on_assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), StreamsError> {
@@ -342,18 +398,32 @@ impl Session {
 
     /// Begins to make ready what waits for it, one batch of tasks at a time.
     fn prepare_next(&mut self) {
-        if self.preparing.is_some() || self.to_prepare.is_empty() || self.revoking.is_some() || self.closing {
+        if self.preparing.is_some()
+            || self.to_prepare.is_empty()
+            || self.revoking.is_some()
+            || self.closing
+        {
             return;
         }
         let tasks = std::mem::take(&mut self.to_prepare);
         let partitions = self.tasks.partitions_of(&self.app.plan, &tasks);
         let (app, consumer) = (Arc::clone(&self.app), Arc::clone(&self.consumer));
         let gate = Gate::open();
-        let wanted = Wanted { tasks, partitions, gate: gate.clone() };
-        self.preparing = Some((gate, runtime::spawn(prepare(app, consumer, self.backends.clone(), wanted))));
+        let wanted = Wanted {
+            tasks,
+            partitions,
+            gate: gate.clone(),
+        };
+        self.preparing = Some((
+            gate,
+            runtime::spawn(prepare(app, consumer, self.backends.clone(), wanted)),
+        ));
     }
 
-    async fn on_prepared(&mut self, prepared: Result<Prepared, StreamsError>) -> Result<(), StreamsError> {
+    async fn on_prepared(
+        &mut self,
+        prepared: Result<Prepared, StreamsError>,
+    ) -> Result<(), StreamsError> {
         let Prepared { tasks, positions } = match prepared {
             Ok(prepared) => prepared,
             Err(StreamsError::Client(error)) => return self.reset(Broken::Client(error)).await,
@@ -364,9 +434,17 @@ impl Session {
         };
         let mut ready = Vec::new();
         for (task, start) in tasks {
-            let of_task = |partition: &TopicPartition| self.app.plan.task_of(partition).is_some_and(|(id, _)| id == task);
-            let positions: BTreeMap<_, _> =
-                positions.iter().filter(|(partition, _)| of_task(partition)).map(|(p, at)| (p.clone(), *at)).collect();
+            let of_task = |partition: &TopicPartition| {
+                self.app
+                    .plan
+                    .task_of(partition)
+                    .is_some_and(|(id, _)| id == task)
+            };
+            let positions: BTreeMap<_, _> = positions
+                .iter()
+                .filter(|(partition, _)| of_task(partition))
+                .map(|(p, at)| (p.clone(), *at))
+                .collect();
             if self.tasks.running(task, &positions) {
                 let partitions: Vec<TopicPartition> = positions.keys().cloned().collect();
                 for (partition, position) in &positions {
@@ -432,11 +510,20 @@ impl Session {
         position: i64,
         (log_start, log_end): (i64, i64),
     ) -> Result<(), StreamsError> {
-        let TopicPartition { topic, partition: number } = &partition;
+        let TopicPartition {
+            topic,
+            partition: number,
+        } = &partition;
         let target = match self.app.config.position_lost {
             PositionLost::Stop => {
                 let (topic, partition) = (topic.clone(), *number);
-                return Err(StreamsError::PositionLost { topic, partition, position, log_start, log_end });
+                return Err(StreamsError::PositionLost {
+                    topic,
+                    partition,
+                    position,
+                    log_start,
+                    log_end,
+                });
             }
             PositionLost::ResetToEarliest => log_start,
             PositionLost::ResetToLatest => log_end,
@@ -467,16 +554,25 @@ impl Session {
         }
         match &broken {
             Broken::Client(error) => self.judge(error)?,
-            Broken::Engine(error) if self.app.config.on_error == OnError::Stop => return Err(error.clone().into()),
-            Broken::Engine(error) => tracing::error!(%error, "the engine failed and starts again from the last commit"),
+            Broken::Engine(error) if self.app.config.on_error == OnError::Stop => {
+                return Err(error.clone().into());
+            }
+            Broken::Engine(error) => {
+                tracing::error!(%error, "the engine failed and starts again from the last commit")
+            }
             Broken::Lost => {}
         }
         StreamsMetrics::add(&self.app.metrics.aborts, 1);
         self.app.entered(self.index, StreamsState::Rebalancing);
         if !matches!(broken, Broken::Lost) {
-            let pause = PAUSE_FIRST.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
+            let pause = PAUSE_FIRST
+                .saturating_mul(1 << self.failures.min(10))
+                .min(PAUSE_MAX);
             self.failures += 1;
-            self.app.clock.sleep_until(self.app.clock.now() + pause).await;
+            self.app
+                .clock
+                .sleep_until(self.app.clock.now() + pause)
+                .await;
         }
         let worker = start_worker(&self.app, self.index)?;
         let old = std::mem::replace(&mut self.worker, worker);
@@ -499,13 +595,18 @@ impl Session {
     fn judge(&self, error: &ClientError) -> Result<(), StreamsError> {
         match error {
             // The broker aborts a transaction that is open for too long, and its producer is fenced: that is our own doing.
-            ClientError::Fenced(_) if self.app.clock.now() - self.closed_at >= self.app.config.transaction_timeout => {
+            ClientError::Fenced(_)
+                if self.app.clock.now() - self.closed_at >= self.app.config.transaction_timeout =>
+            {
                 tracing::warn!(%error, "the transaction was open for too long and is void; starting again from the last commit");
                 Ok(())
             }
             ClientError::Fenced(_) => {
                 let transactional_id = self.app.transactional_id(self.index);
-                Err(StreamsError::Fenced { transactional_id, error: error.clone() })
+                Err(StreamsError::Fenced {
+                    transactional_id,
+                    error: error.clone(),
+                })
             }
             ClientError::Unavailable(_)
             | ClientError::Timeout(_)
@@ -526,7 +627,12 @@ impl Session {
         let partitions = self.tasks.all_partitions();
         let ended = self.tasks.removed(&self.app.plan, &partitions);
         self.end_tasks(ended).await?;
-        let Self { worker, consumer, producer, .. } = self;
+        let Self {
+            worker,
+            consumer,
+            producer,
+            ..
+        } = self;
         runtime::blocking(move || drop(worker)).await;
         consumer.close().await?;
         producer.close().await?;
@@ -539,7 +645,9 @@ impl Session {
         if let Some(step) = self.step.take() {
             step.abort();
         }
-        let Self { worker, consumer, .. } = self;
+        let Self {
+            worker, consumer, ..
+        } = self;
         runtime::blocking(move || drop(worker)).await;
         if let Err(error) = consumer.close().await {
             tracing::debug!(%error, "could not leave the group");
@@ -558,25 +666,36 @@ enum Happened {
 
 async fn join(step: &mut Option<Step>) -> Result<Done, ClientError> {
     match step {
-        Some(step) => step.await.expect("steps do not panic and are not aborted while they are awaited"),
+        Some(step) => step
+            .await
+            .expect("steps do not panic and are not aborted while they are awaited"),
         None => std::future::pending().await,
     }
 }
 
-async fn join_prepared(
-    preparing: &mut Option<Preparing>,
-) -> Result<Prepared, StreamsError> {
+async fn join_prepared(preparing: &mut Option<Preparing>) -> Result<Prepared, StreamsError> {
     match preparing {
-        Some((_, preparing)) => preparing.await.expect("preparation does not panic and is not aborted while it is awaited"),
+        Some((_, preparing)) => preparing
+            .await
+            .expect("preparation does not panic and is not aborted while it is awaited"),
         None => std::future::pending().await,
     }
 }
 
 async fn open_backends(app: &Arc<App>, index: usize) -> Result<Backends, StreamsError> {
-    let Some((folder, memory)) = &app.disk else { return Ok(Backends::Memory(Arc::default())) };
-    let stores: Vec<String> = app.topology.subtopologies().iter().flat_map(|s| &s.stores).map(|s| s.name.clone()).collect();
+    let Some((folder, memory)) = &app.disk else {
+        return Ok(Backends::Memory(Arc::default()));
+    };
+    let stores: Vec<String> = app
+        .topology
+        .subtopologies()
+        .iter()
+        .flat_map(|s| &s.stores)
+        .map(|s| s.name.clone())
+        .collect();
     let (folder, memory) = (folder.database(index), memory.clone());
-    let database = runtime::blocking(move || RocksDatabase::open(&folder, &stores, &memory)).await?;
+    let database =
+        runtime::blocking(move || RocksDatabase::open(&folder, &stores, &memory)).await?;
     Ok(Backends::Rocks(database))
 }
 
@@ -584,10 +703,15 @@ async fn open_backends(app: &Arc<App>, index: usize) -> Result<Backends, Streams
 fn stored_tasks(app: &App, backends: &Backends) -> Result<BTreeSet<TaskId>, StreamsError> {
     let mut stored = BTreeSet::new();
     for (subtopology, count) in app.topology.subtopologies().iter().zip(&app.task_counts) {
-        let Some(first) = subtopology.stores.iter().find(|store| store.logging) else { continue };
+        let Some(first) = subtopology.stores.iter().find(|store| store.logging) else {
+            continue;
+        };
         for partition in 0..*count {
             if backends.get(&first.name, partition).position()?.is_some() {
-                stored.insert(TaskId { subtopology: subtopology.id, partition });
+                stored.insert(TaskId {
+                    subtopology: subtopology.id,
+                    partition,
+                });
             }
         }
     }
@@ -595,7 +719,10 @@ fn stored_tasks(app: &App, backends: &Backends) -> Result<BTreeSet<TaskId>, Stre
 }
 
 async fn connect_producer(app: &Arc<App>, index: usize) -> Result<Producer, StreamsError> {
-    let mut config = ProducerConfig { linger: Duration::ZERO, ..ProducerConfig::default() };
+    let mut config = ProducerConfig {
+        linger: Duration::ZERO,
+        ..ProducerConfig::default()
+    };
     if app.config.exactly_once() {
         config.transactional_id = Some(app.transactional_id(index));
         config.transaction_timeout = app.config.transaction_timeout;
@@ -632,16 +759,25 @@ async fn connect_consumer(
     let _ = index;
     let config = ConsumerConfig {
         group_id: Some(app.config.application_id.clone()),
-        isolation: if exactly_once { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
+        isolation: if exactly_once {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        },
         auto_offset_reset: OffsetReset::Earliest,
         session_timeout: app.config.session_timeout,
         heartbeat_interval: app.config.heartbeat_interval,
-        assignors: vec![Arc::new(TaskAssignor::new(app.plan.clone(), Arc::clone(stored)))],
+        assignors: vec![Arc::new(TaskAssignor::new(
+            app.plan.clone(),
+            Arc::clone(stored),
+        ))],
         ..ConsumerConfig::default()
     };
     let consumer = Consumer::new(&app.client, config).await?;
     let topics = app.plan.topics();
-    consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    consumer
+        .subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())
+        .await?;
     Ok(consumer)
 }
 
@@ -650,3 +786,6 @@ fn start_worker(app: &Arc<App>, index: usize) -> Result<Worker, StreamsError> {
     Worker::start(&name, &app.topology, app.engine_options(), &app.metrics)
         .map_err(|error| StreamsError::Config(format!("no thread for the engine: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,9 @@ use flumen_client::{Compression, RecordBlock};
 use flumen_protocol::batch::RecordBatch;
 use tokio::sync::mpsc;
 
-use crate::dataflow::{Engine, EngineOptions, Outbox, Position, RecordBuffer, SourceInput, SourceRecords, TaskStart};
+use crate::dataflow::{
+    Engine, EngineOptions, Outbox, Position, RecordBuffer, SourceInput, SourceRecords, TaskStart,
+};
 use crate::error::EngineError;
 use crate::metrics::StreamsMetrics;
 use crate::runtime;
@@ -45,11 +47,19 @@ pub(crate) enum Command {
     /// Start tasks, whose stores are restored.
     Assign(Vec<(TaskId, TaskStart)>),
     /// Process records in the open epoch.
-    Feed { inputs: Vec<(TaskId, Vec<Fetched>)>, now_ms: i64, bytes: usize },
+    Feed {
+        inputs: Vec<(TaskId, Vec<Fetched>)>,
+        now_ms: i64,
+        bytes: usize,
+    },
     /// End the open epoch.
     Close,
     /// An epoch is committed.
-    Committed { epoch: Epoch, positions: BTreeMap<(String, i32), i64>, spill: SpillRule },
+    Committed {
+        epoch: Epoch,
+        positions: BTreeMap<(String, i32), i64>,
+        spill: SpillRule,
+    },
     /// End tasks; everything they did is committed.
     Revoke(Vec<TaskId>),
     /// Look into a store.
@@ -104,7 +114,11 @@ impl Worker {
         let (done, events) = mpsc::unbounded_channel();
         let (topology, metrics) = (Arc::clone(topology), Arc::clone(metrics));
         let thread = runtime::thread(name, move || run(topology, options, &metrics, todo, &done))?;
-        Ok(Self { commands: Some(commands), events, thread: Some(thread) })
+        Ok(Self {
+            commands: Some(commands),
+            events,
+            thread: Some(thread),
+        })
     }
 
     /// Queues a command. An engine that is gone has said so in its last event.
@@ -116,7 +130,11 @@ impl Worker {
 
     /// The next event. Cancel-safe.
     pub(crate) async fn event(&mut self) -> Event {
-        let gone = || Event::Failed(EngineError::Misuse("the engine's thread ended without a word".to_owned()));
+        let gone = || {
+            Event::Failed(EngineError::Misuse(
+                "the engine's thread ended without a word".to_owned(),
+            ))
+        };
         self.events.recv().await.unwrap_or_else(gone)
     }
 }
@@ -153,7 +171,11 @@ fn run(
     }
 }
 
-fn carry_out(engine: &mut Engine, command: Command, metrics: &StreamsMetrics) -> Result<Option<Event>, EngineError> {
+fn carry_out(
+    engine: &mut Engine,
+    command: Command,
+    metrics: &StreamsMetrics,
+) -> Result<Option<Event>, EngineError> {
     Ok(match command {
         Command::Assign(tasks) => {
             for (task, start) in tasks {
@@ -161,9 +183,17 @@ fn carry_out(engine: &mut Engine, command: Command, metrics: &StreamsMetrics) ->
             }
             None
         }
-        Command::Feed { inputs, now_ms, bytes } => {
+        Command::Feed {
+            inputs,
+            now_ms,
+            bytes,
+        } => {
             for (task, fetched) in inputs {
-                engine.feed(task, fetched.into_iter().map(source_input).collect(), now_ms)?;
+                engine.feed(
+                    task,
+                    fetched.into_iter().map(source_input).collect(),
+                    now_ms,
+                )?;
                 engine.step()?;
             }
             Some(Event::Fed { bytes })
@@ -173,7 +203,11 @@ fn carry_out(engine: &mut Engine, command: Command, metrics: &StreamsMetrics) ->
             engine.finish(epoch)?;
             Some(Event::Closed(encode(engine.drain(epoch))))
         }
-        Command::Committed { epoch, positions, spill } => {
+        Command::Committed {
+            epoch,
+            positions,
+            spill,
+        } => {
             engine.committed(epoch, &positions);
             if spill.due || engine.dirty_bytes() >= spill.bytes {
                 engine.spill()?;
@@ -194,28 +228,56 @@ fn carry_out(engine: &mut Engine, command: Command, metrics: &StreamsMetrics) ->
 }
 
 fn source_input(fetched: Fetched) -> SourceInput {
-    let Fetched { source, from, next_offset, batches, .. } = fetched;
-    SourceInput { source, records: SourceRecords::Batches(batches), first_offset: from, next_offset }
+    let Fetched {
+        source,
+        from,
+        next_offset,
+        batches,
+        ..
+    } = fetched;
+    SourceInput {
+        source,
+        records: SourceRecords::Batches(batches),
+        first_offset: from,
+        next_offset,
+    }
 }
 
 fn encode(outbox: Outbox) -> Closed {
-    let Outbox { epoch, records, positions } = outbox;
+    let Outbox {
+        epoch,
+        records,
+        positions,
+    } = outbox;
     let mut blocks = Vec::new();
     for ((topic, partition), buffer) in &records {
-        encode_partition(buffer, |block| blocks.push((Arc::clone(topic), *partition, block)));
+        encode_partition(buffer, |block| {
+            blocks.push((Arc::clone(topic), *partition, block))
+        });
     }
-    Closed { epoch, blocks, positions }
+    Closed {
+        epoch,
+        blocks,
+        positions,
+    }
 }
 
 fn encode_partition(buffer: &RecordBuffer, mut push: impl FnMut(RecordBlock)) {
-    let mut block = RecordBlock::with_capacity(Compression::None, buffer.bytes().min(BLOCK_BYTES) + 64);
+    let mut block =
+        RecordBlock::with_capacity(Compression::None, buffer.bytes().min(BLOCK_BYTES) + 64);
     for record in buffer.iter() {
         let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         if !block.is_empty() && block.size_bytes() + size > BLOCK_BYTES {
-            push(std::mem::replace(&mut block, RecordBlock::with_capacity(Compression::None, BLOCK_BYTES)));
+            push(std::mem::replace(
+                &mut block,
+                RecordBlock::with_capacity(Compression::None, BLOCK_BYTES),
+            ));
         }
-        let headers: Vec<(&[u8], Option<&[u8]>)> =
-            record.headers.iter().map(|(name, value)| (&name[..], value.map(|value| &value[..]))).collect();
+        let headers: Vec<(&[u8], Option<&[u8]>)> = record
+            .headers
+            .iter()
+            .map(|(name, value)| (&name[..], value.map(|value| &value[..])))
+            .collect();
         block.push(record.timestamp, record.key, record.value, &headers);
     }
     if !block.is_empty() {

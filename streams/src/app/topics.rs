@@ -6,7 +6,7 @@ use flumen_client::{Admin, Client, ClientError, NewTopic};
 
 use crate::config::StreamsConfig;
 use crate::error::StreamsError;
-use crate::topology::{InternalTopic, Topology, TopicRef};
+use crate::topology::{InternalTopic, TopicRef, Topology};
 
 /// Partitions are two bytes in the keys of a store.
 const PARTITIONS_MAX: i32 = 1 << 16;
@@ -24,11 +24,19 @@ pub(crate) struct Topics {
 ///
 /// # Errors
 /// [`StreamsError::Topic`]: one is missing, or an internal one has another number of partitions than the topology needs.
-pub(crate) async fn prepare(client: &Client, topology: &Topology, config: &StreamsConfig) -> Result<Topics, StreamsError> {
+pub(crate) async fn prepare(
+    client: &Client,
+    topology: &Topology,
+    config: &StreamsConfig,
+) -> Result<Topics, StreamsError> {
     let admin = Admin::new(client);
     let application = config.application_id.as_str();
-    let external: BTreeSet<String> = topology.source_topics().union(&topology.sink_topics()).cloned().collect();
-    let mut partitions = counts(&admin, external.iter().cloned().collect()).await?;
+    let external: BTreeSet<String> = topology
+        .source_topics()
+        .union(&topology.sink_topics())
+        .cloned()
+        .collect();
+    let mut partitions = counts(&admin, external.iter()).await?;
     for topic in &external {
         if !partitions.contains_key(topic) {
             let reason = if topology.source_topics().contains(topic) {
@@ -36,28 +44,58 @@ pub(crate) async fn prepare(client: &Client, topology: &Topology, config: &Strea
             } else {
                 "does not exist, and the application writes it"
             };
-            return Err(StreamsError::Topic { topic: topic.clone(), reason: reason.to_owned() });
+            return Err(StreamsError::Topic {
+                topic: topic.clone(),
+                reason: reason.to_owned(),
+            });
         }
     }
     let internal = topology.internal_topics(application, &partitions);
-    let existing = counts(&admin, internal.iter().map(|topic| topic.name.clone()).collect()).await?;
+    let missing: Vec<NewTopic> = internal
+        .iter()
+        .map(|topic| new_topic(topic, config))
+        .collect();
+    // Another instance may be faster: what matters is how they are in the end.
+    admin.ensure_topics(&missing).await?;
+    let existing = counts(&admin, internal.iter().map(|topic| &topic.name)).await?;
     for topic in internal {
-        let count = match existing.get(&topic.name) {
-            Some(count) => *count,
-            None => create(&admin, &topic, config).await?,
-        };
+        let count = existing
+            .get(&topic.name)
+            .copied()
+            .unwrap_or(topic.partitions);
         check(&topic, count)?;
         partitions.insert(topic.name, count);
     }
-    let read = topology.subtopologies().iter().flat_map(|subtopology| &subtopology.sources);
-    let internal = read.filter(|source| matches!(source, TopicRef::Repartition { .. })).map(|source| source.topic(application));
-    Ok(Topics { internal: internal.collect(), task_counts: topology.task_counts(&partitions), partitions })
+    let read = topology
+        .subtopologies()
+        .iter()
+        .flat_map(|subtopology| &subtopology.sources);
+    let internal = read
+        .filter(|source| matches!(source, TopicRef::Repartition { .. }))
+        .map(|source| source.topic(application));
+    Ok(Topics {
+        internal: internal.collect(),
+        task_counts: topology.task_counts(&partitions),
+        partitions,
+    })
+}
+
+fn new_topic(topic: &InternalTopic, config: &StreamsConfig) -> NewTopic {
+    let mut new = NewTopic::new(&topic.name, topic.partitions);
+    new.replication_factor = config.replication_factor.unwrap_or(-1);
+    new.configs = topic.configs.clone();
+    new
 }
 
 fn check(topic: &InternalTopic, count: i32) -> Result<(), StreamsError> {
-    let wrong = |reason: String| StreamsError::Topic { topic: topic.name.clone(), reason };
+    let wrong = |reason: String| StreamsError::Topic {
+        topic: topic.name.clone(),
+        reason,
+    };
     if count > PARTITIONS_MAX {
-        return Err(wrong(format!("has {count} partitions; at most {PARTITIONS_MAX} are possible")));
+        return Err(wrong(format!(
+            "has {count} partitions; at most {PARTITIONS_MAX} are possible"
+        )));
     }
     if count != topic.partitions {
         let needed = topic.partitions;
@@ -70,28 +108,22 @@ fn check(topic: &InternalTopic, count: i32) -> Result<(), StreamsError> {
 }
 
 /// The partitions of those topics that exist.
-async fn counts(admin: &Admin, topics: Vec<String>) -> Result<BTreeMap<String, i32>, StreamsError> {
-    if topics.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+async fn counts(
+    admin: &Admin,
+    topics: impl Iterator<Item = &String>,
+) -> Result<BTreeMap<String, i32>, StreamsError> {
     let mut counts = BTreeMap::new();
-    for topic in admin.describe_topics(&names).await? {
-        counts.insert(topic.name, i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
+    for topic in topics {
+        match admin.describe_topic(topic).await {
+            Ok(found) => {
+                counts.insert(
+                    topic.clone(),
+                    i32::try_from(found.partitions.len()).unwrap_or(i32::MAX),
+                );
+            }
+            Err(ClientError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(counts)
-}
-
-/// Makes an internal topic, unless another instance was faster.
-async fn create(admin: &Admin, topic: &InternalTopic, config: &StreamsConfig) -> Result<i32, StreamsError> {
-    let mut new = NewTopic::new(&topic.name, topic.partitions, config.replication_factor.unwrap_or(-1));
-    new.configs = topic.configs.clone();
-    match admin.create_topics(&[new]).await {
-        Ok(_) => Ok(topic.partitions),
-        Err(ClientError::Invalid(failure)) if failure.code() == Some(36) => {
-            let existing = counts(admin, vec![topic.name.clone()]).await?;
-            Ok(existing.get(&topic.name).copied().unwrap_or(topic.partitions))
-        }
-        Err(error) => Err(error.into()),
-    }
 }

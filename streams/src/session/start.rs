@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flumen_client::{Consumer, Isolation, OffsetAndMetadata};
+use flumen_client::{Admin, Consumer, Isolation, OffsetAndMetadata, OffsetSpec};
 use flumen_protocol::id::TopicPartition;
 
 use crate::app::App;
@@ -31,12 +31,14 @@ impl Backends {
     pub(crate) fn get(&self, store: &str, partition: i32) -> Arc<dyn StateBackend> {
         match self {
             Self::Rocks(database) => {
-                let partition = u16::try_from(partition).expect("checked when the application started");
+                let partition =
+                    u16::try_from(partition).expect("checked when the application started");
                 Arc::new(database.store(store, partition))
             }
             Self::Memory(stores) => {
                 let mut stores = stores.lock();
-                Arc::clone(stores.entry((store.to_owned(), partition)).or_default()) as Arc<dyn StateBackend>
+                Arc::clone(stores.entry((store.to_owned(), partition)).or_default())
+                    as Arc<dyn StateBackend>
             }
         }
     }
@@ -68,13 +70,24 @@ pub(crate) async fn prepare(
     backends: Backends,
     wanted: Wanted,
 ) -> Result<Prepared, StreamsError> {
-    let Wanted { tasks, partitions, gate } = wanted;
+    let Wanted {
+        tasks,
+        partitions,
+        gate,
+    } = wanted;
     let committed = consumer.committed(&partitions).await?;
-    let positions = start_positions(&app, &consumer, &partitions, &committed).await?;
-    let mut starts: BTreeMap<TaskId, TaskStart> = tasks.into_iter().map(|task| (task, TaskStart::default())).collect();
+    let positions = start_positions(&app, &partitions, &committed).await?;
+    let mut starts: BTreeMap<TaskId, TaskStart> = tasks
+        .into_iter()
+        .map(|task| (task, TaskStart::default()))
+        .collect();
     for (partition, committed) in &committed {
-        let Some((task, source)) = app.plan.task_of(partition) else { continue };
-        let Some(start) = starts.get_mut(&task) else { continue };
+        let Some((task, source)) = app.plan.task_of(partition) else {
+            continue;
+        };
+        let Some(start) = starts.get_mut(&task) else {
+            continue;
+        };
         let times = committed.metadata();
         let position = Position {
             task,
@@ -88,19 +101,39 @@ pub(crate) async fn prepare(
     for (task, start) in &mut starts {
         for spec in &app.topology.subtopologies()[task.subtopology as usize].stores {
             let backend = backends.get(&spec.name, task.partition);
-            start.backends.insert(spec.name.clone(), Arc::clone(&backend));
+            start
+                .backends
+                .insert(spec.name.clone(), Arc::clone(&backend));
             if spec.logging {
-                let changelog = TopicPartition::new(spec.changelog_topic(&app.config.application_id), task.partition);
-                restores.push(StoreRestore { kind: spec.kind, changelog, backend });
+                let changelog = TopicPartition::new(
+                    spec.changelog_topic(&app.config.application_id),
+                    task.partition,
+                );
+                restores.push(StoreRestore {
+                    kind: spec.kind,
+                    changelog,
+                    backend,
+                });
             }
         }
     }
-    let isolation = if app.config.exactly_once() { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
-    let options = RestoreOptions { isolation, gate, listener: app.restore_listener.clone() };
+    let isolation = if app.config.exactly_once() {
+        Isolation::ReadCommitted
+    } else {
+        Isolation::ReadUncommitted
+    };
+    let options = RestoreOptions {
+        isolation,
+        gate,
+        listener: app.restore_listener.clone(),
+    };
     let restored = restore(&app.client, restores, &options).await?;
     StreamsMetrics::add(&app.metrics.restored_records, restored.records);
     StreamsMetrics::add(&app.metrics.full_restores, restored.wiped);
-    Ok(Prepared { tasks: starts.into_iter().collect(), positions })
+    Ok(Prepared {
+        tasks: starts.into_iter().collect(),
+        positions,
+    })
 }
 
 trait Times {
@@ -116,23 +149,31 @@ impl Times for OffsetAndMetadata {
 /// Committed positions; where there is none, the start or the end of the log. Internal topics are always read from the start.
 async fn start_positions(
     app: &App,
-    consumer: &Consumer,
     partitions: &[TopicPartition],
     committed: &BTreeMap<TopicPartition, OffsetAndMetadata>,
 ) -> Result<BTreeMap<TopicPartition, i64>, StreamsError> {
-    let mut positions: BTreeMap<TopicPartition, i64> =
-        committed.iter().map(|(partition, committed)| (partition.clone(), committed.offset)).collect();
-    let new: Vec<TopicPartition> =
-        partitions.iter().filter(|partition| !committed.contains_key(*partition)).cloned().collect();
+    let mut positions: BTreeMap<TopicPartition, i64> = committed
+        .iter()
+        .map(|(partition, committed)| (partition.clone(), committed.offset))
+        .collect();
+    let new: Vec<TopicPartition> = partitions
+        .iter()
+        .filter(|partition| !committed.contains_key(*partition))
+        .cloned()
+        .collect();
     let latest = |partition: &TopicPartition| {
         app.config.start_from == StartFrom::Latest && !app.internal.contains(&partition.topic)
     };
     let (from_end, from_start): (Vec<_>, Vec<_>) = new.into_iter().partition(latest);
-    if !from_start.is_empty() {
-        positions.extend(consumer.beginning_offsets(&from_start).await?);
-    }
-    if !from_end.is_empty() {
-        positions.extend(consumer.end_offsets(&from_end).await?);
+    let admin = Admin::new(&app.client);
+    let end = OffsetSpec::Latest(Isolation::ReadCommitted);
+    for (partitions, spec) in [(from_start, OffsetSpec::Earliest), (from_end, end)] {
+        let found = admin.list_offsets(&partitions, spec).await?;
+        positions.extend(
+            found
+                .into_iter()
+                .map(|(partition, found)| (partition, found.offset)),
+        );
     }
     Ok(positions)
 }

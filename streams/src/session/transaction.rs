@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flumen_client::{ClientError, Consumer, ConsumerGroupMetadata, OffsetAndMetadata, Producer, RecordBlock};
+use flumen_client::{
+    ClientError, Consumer, ConsumerGroupMetadata, OffsetAndMetadata, Producer, RecordBlock,
+};
 use flumen_protocol::id::TopicPartition;
 
 use crate::dataflow::Position;
@@ -53,7 +55,9 @@ pub(crate) async fn send_offsets(
     offsets: Vec<(TopicPartition, OffsetAndMetadata)>,
     group: ConsumerGroupMetadata,
 ) -> Result<Done, ClientError> {
-    producer.send_offsets_to_transaction(&offsets, &group).await?;
+    producer
+        .send_offsets_to_transaction(&offsets, &group)
+        .await?;
     Ok(Done::OffsetsSent(epoch))
 }
 
@@ -73,11 +77,19 @@ pub(crate) async fn commit_offsets(
 }
 
 /// A position as it is committed.
-pub(crate) fn offset(topic: &str, partition: i32, position: &Position) -> (TopicPartition, OffsetAndMetadata) {
+pub(crate) fn offset(
+    topic: &str,
+    partition: i32,
+    position: &Position,
+) -> (TopicPartition, OffsetAndMetadata) {
     let times = PartitionTimes {
         partition_time: position.partition_time,
         stream_times: position.stream_times.clone(),
     };
-    let offset = OffsetAndMetadata { offset: position.next_offset, leader_epoch: -1, metadata: times.encode() };
+    let offset = OffsetAndMetadata {
+        offset: position.next_offset,
+        leader_epoch: -1,
+        metadata: times.encode(),
+    };
     (TopicPartition::new(topic, partition), offset)
 }

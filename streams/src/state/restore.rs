@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flumen_client::{Client, ClientError, Consumer, ConsumerConfig, Isolation, OffsetReset, Poll};
+use flumen_client::{
+    Admin, Client, ClientError, Consumer, ConsumerConfig, Isolation, OffsetReset, OffsetSpec, Poll,
+};
 use flumen_protocol::batch::{BatchError, RecordBatch};
 use flumen_protocol::compression::DecompressionLimit;
 use flumen_protocol::id::TopicPartition;
@@ -117,16 +119,34 @@ pub(crate) struct RestoreOptions {
 
 impl RestoreOptions {
     /// Does work on a backend where it holds nobody up.
-    async fn with(&self, backend: &Arc<dyn StateBackend>, work: impl FnOnce(&dyn StateBackend) -> Result<(), StateError> + Send + 'static) -> Result<(), StateError> {
+    async fn with(
+        &self,
+        backend: &Arc<dyn StateBackend>,
+        work: impl FnOnce(&dyn StateBackend) -> Result<(), StateError> + Send + 'static,
+    ) -> Result<(), StateError> {
         let (gate, backend) = (self.gate.clone(), Arc::clone(backend));
         blocking(move || gate.pass(|| work(&*backend))).await
     }
 
     fn tell(&self, progress: &RestoreProgress) {
-        let RestoreProgress { changelog, from, position, end, records } = progress;
+        let RestoreProgress {
+            changelog,
+            from,
+            position,
+            end,
+            records,
+        } = progress;
         if *records > 0 {
             let (topic, partition) = (&changelog.topic, changelog.partition);
-            tracing::info!(changelog = topic, partition, from, position, end, records, "store restored so far");
+            tracing::info!(
+                changelog = topic,
+                partition,
+                from,
+                position,
+                end,
+                records,
+                "store restored so far"
+            );
         }
         if let Some(listener) = &self.listener {
             listener(progress);
@@ -162,9 +182,15 @@ struct Replay {
 impl Replay {
     fn take(&mut self, batches: &[RecordBatch]) -> Result<(), RestoreError> {
         let partition = &self.store.changelog;
-        let unreadable = |error| RestoreError::Changelog { partition: partition.clone(), error: Arc::new(error) };
+        let unreadable = |error| RestoreError::Changelog {
+            partition: partition.clone(),
+            error: Arc::new(error),
+        };
         for batch in batches {
-            for record in batch.records(DecompressionLimit(BATCH_BYTES_MAX)).map_err(unreadable)? {
+            for record in batch
+                .records(DecompressionLimit(BATCH_BYTES_MAX))
+                .map_err(unreadable)?
+            {
                 let record = record.map_err(unreadable)?;
                 if record.offset < self.progress.position {
                     continue; // a batch may begin before the position
@@ -173,13 +199,21 @@ impl Replay {
                 let row = match self.store.kind {
                     StoreKind::KeyValue => &logged[..],
                     StoreKind::Window { .. } => {
-                        let Some((key, start)) = key::split_window_changelog_key(logged) else { continue };
+                        let Some((key, start)) = key::split_window_changelog_key(logged) else {
+                            continue;
+                        };
                         key::window_key(&mut self.row, key, start);
                         &self.row
                     }
                 };
                 let timestamp = record.timestamp.to_be_bytes();
-                self.batch.push(row, record.value.as_ref().map(|value| (&timestamp[..], &value[..])));
+                self.batch.push(
+                    row,
+                    record
+                        .value
+                        .as_ref()
+                        .map(|value| (&timestamp[..], &value[..])),
+                );
                 self.progress.records += 1;
             }
         }
@@ -193,7 +227,11 @@ impl Replay {
     async fn write(&mut self, options: &RestoreOptions) -> Result<(), StateError> {
         let position = self.progress.position;
         let mut batch = std::mem::take(&mut self.batch);
-        options.with(&self.store.backend, move |backend| backend.write(&mut batch, Some(position))).await
+        options
+            .with(&self.store.backend, move |backend| {
+                backend.write(&mut batch, Some(position))
+            })
+            .await
     }
 }
 
@@ -210,29 +248,63 @@ pub(crate) async fn restore(
         return Ok(Restored::default());
     }
     let topics = topics_of(&stores);
-    let failed = |error| RestoreError::Client { topic: topics.clone(), error };
-    let config = ConsumerConfig { isolation: options.isolation, auto_offset_reset: OffsetReset::None, ..ConsumerConfig::default() };
+    let failed = |error| RestoreError::Client {
+        topic: topics.clone(),
+        error,
+    };
+    let config = ConsumerConfig {
+        isolation: options.isolation,
+        auto_offset_reset: OffsetReset::None,
+        ..ConsumerConfig::default()
+    };
     let consumer = Consumer::new(client, config).await.map_err(failed)?;
-    let partitions: Vec<TopicPartition> = stores.iter().map(|store| store.changelog.clone()).collect();
-    let log_starts = consumer.beginning_offsets(&partitions).await.map_err(failed)?;
-    let log_ends = consumer.end_offsets_of(&partitions, Isolation::ReadUncommitted).await.map_err(failed)?;
+    let partitions: Vec<TopicPartition> =
+        stores.iter().map(|store| store.changelog.clone()).collect();
+    let admin = Admin::new(client);
+    let log_starts = admin
+        .list_offsets(&partitions, OffsetSpec::Earliest)
+        .await
+        .map_err(failed)?;
+    let all = OffsetSpec::Latest(Isolation::ReadUncommitted);
+    let log_ends = admin.list_offsets(&partitions, all).await.map_err(failed)?;
     let mut result = Restored::default();
     let mut replays: BTreeMap<TopicPartition, Replay> = BTreeMap::new();
     for store in stores {
-        let log_start = log_starts.get(&store.changelog).copied().unwrap_or(0);
-        let end = log_ends.get(&store.changelog).copied().unwrap_or(log_start);
+        let log_start = log_starts
+            .get(&store.changelog)
+            .map_or(0, |found| found.offset);
+        let end = log_ends
+            .get(&store.changelog)
+            .map_or(log_start, |found| found.offset);
         let from = begin(&store, (log_start, end), options, &mut result).await?;
-        let progress = RestoreProgress { changelog: store.changelog.clone(), from, position: from, end, records: 0 };
-        let replay = Replay { store, batch: Batch::new(), row: Vec::new(), progress };
+        let progress = RestoreProgress {
+            changelog: store.changelog.clone(),
+            from,
+            position: from,
+            end,
+            records: 0,
+        };
+        let replay = Replay {
+            store,
+            batch: Batch::new(),
+            row: Vec::new(),
+            progress,
+        };
         if from < end {
             replays.insert(replay.progress.changelog.clone(), replay);
         } else {
             finish(replay, options, &mut result).await?;
         }
     }
-    consumer.assign(replays.keys().cloned().collect()).await.map_err(failed)?;
+    consumer
+        .assign(replays.keys().cloned().collect())
+        .await
+        .map_err(failed)?;
     for (partition, replay) in &replays {
-        consumer.seek(partition, replay.progress.position).await.map_err(failed)?;
+        consumer
+            .seek(partition, replay.progress.position)
+            .await
+            .map_err(failed)?;
     }
     while !replays.is_empty() {
         let polled = consumer.poll_batches(POLL).await.map_err(failed)?;
@@ -241,11 +313,16 @@ pub(crate) async fn restore(
             continue;
         };
         for fetched in fetched {
-            let Some(replay) = replays.get_mut(&fetched.partition) else { continue };
+            let Some(replay) = replays.get_mut(&fetched.partition) else {
+                continue;
+            };
             replay.take(&fetched.batches)?;
             replay.progress.position = fetched.next_offset;
             if replay.progress.position >= replay.progress.end {
-                consumer.pause(&[fetched.partition.clone()]).await.map_err(failed)?;
+                consumer
+                    .pause(&[fetched.partition.clone()])
+                    .await
+                    .map_err(failed)?;
                 let replay = replays.remove(&fetched.partition).expect("looked up above");
                 finish(replay, options, &mut result).await?;
             } else if replay.is_full() {
@@ -271,7 +348,9 @@ async fn begin(
     }
     warn_wiped(&store.changelog, stored.unwrap_or(0), log_start, log_end);
     result.wiped += 1;
-    options.with(&store.backend, |backend| backend.wipe()).await?;
+    options
+        .with(&store.backend, |backend| backend.wipe())
+        .await?;
     Ok(log_start)
 }
 
@@ -287,11 +366,17 @@ fn warn_wiped(changelog: &TopicPartition, position: i64, log_start: i64, log_end
     );
 }
 
-async fn finish(mut replay: Replay, options: &RestoreOptions, result: &mut Restored) -> Result<(), StateError> {
+async fn finish(
+    mut replay: Replay,
+    options: &RestoreOptions,
+    result: &mut Restored,
+) -> Result<(), StateError> {
     let stored = replay.store.backend.position()?;
     if !replay.batch.is_empty() || stored != Some(replay.progress.position) {
         replay.write(options).await?;
-        options.with(&replay.store.backend, |backend| backend.flush(false)).await?;
+        options
+            .with(&replay.store.backend, |backend| backend.flush(false))
+            .await?;
     }
     result.records += replay.progress.records;
     options.tell(&replay.progress);
@@ -305,19 +390,37 @@ async fn lost(
     consumer: &Consumer,
     (options, result): (&RestoreOptions, &mut Restored),
 ) -> Result<(), RestoreError> {
-    let Poll::PositionLost { partition, log_start, log_end, position } = polled else { return Ok(()) };
-    let Some(replay) = replays.get_mut(&partition) else { return Ok(()) };
+    let Poll::PositionLost {
+        partition,
+        log_start,
+        log_end,
+        position,
+    } = polled
+    else {
+        return Ok(());
+    };
+    let Some(replay) = replays.get_mut(&partition) else {
+        return Ok(());
+    };
     warn_wiped(&partition, position, log_start, log_end);
     result.wiped += 1;
-    options.with(&replay.store.backend, |backend| backend.wipe()).await?;
+    options
+        .with(&replay.store.backend, |backend| backend.wipe())
+        .await?;
     replay.batch.clear();
     replay.progress.position = log_start;
     let seek = consumer.seek(&partition, log_start).await;
-    seek.map_err(|error| RestoreError::Client { topic: partition.topic.clone(), error })
+    seek.map_err(|error| RestoreError::Client {
+        topic: partition.topic.clone(),
+        error,
+    })
 }
 
 fn topics_of(stores: &[StoreRestore]) -> String {
-    let topics: std::collections::BTreeSet<&str> = stores.iter().map(|store| store.changelog.topic.as_str()).collect();
+    let topics: std::collections::BTreeSet<&str> = stores
+        .iter()
+        .map(|store| store.changelog.topic.as_str())
+        .collect();
     topics.into_iter().collect::<Vec<_>>().join(", ")
 }
 
@@ -339,26 +442,58 @@ mod tests {
 
     #[test]
     fn a_position_outside_the_log_wipes_the_store() {
-        assert_eq!(start(Some(9), 10, 100), Start::Wiped, "records after it were deleted");
-        assert_eq!(start(Some(101), 10, 100), Start::Wiped, "the log was cut or is another one");
+        assert_eq!(
+            start(Some(9), 10, 100),
+            Start::Wiped,
+            "records after it were deleted"
+        );
+        assert_eq!(
+            start(Some(101), 10, 100),
+            Start::Wiped,
+            "the log was cut or is another one"
+        );
     }
 
     fn replay(kind: StoreKind, position: i64) -> Replay {
         let changelog = TopicPartition::new("log", 0);
-        let store = StoreRestore { kind, changelog: changelog.clone(), backend: Arc::new(MemoryStore::new()) };
-        let progress = RestoreProgress { changelog, from: position, position, end: 100, records: 0 };
-        Replay { store, batch: Batch::new(), row: Vec::new(), progress }
+        let store = StoreRestore {
+            kind,
+            changelog: changelog.clone(),
+            backend: Arc::new(MemoryStore::new()),
+        };
+        let progress = RestoreProgress {
+            changelog,
+            from: position,
+            position,
+            end: 100,
+            records: 0,
+        };
+        Replay {
+            store,
+            batch: Batch::new(),
+            row: Vec::new(),
+            progress,
+        }
     }
 
     fn batch(base_offset: i64, records: &[(&[u8], Option<&[u8]>)]) -> RecordBatch {
-        let mut builder = BatchBuilder::new(BatchOptions { base_offset, ..BatchOptions::default() });
-        (0i64..).zip(records).for_each(|(at, (key, value))| builder.push(1000 + at, Some(key), *value, &[]));
+        let mut builder = BatchBuilder::new(BatchOptions {
+            base_offset,
+            ..BatchOptions::default()
+        });
+        (0i64..)
+            .zip(records)
+            .for_each(|(at, (key, value))| builder.push(1000 + at, Some(key), *value, &[]));
         RecordBatch::parse(builder.build()).unwrap()
     }
 
     fn rows(replay: &mut Replay) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut rows = Vec::new();
-        replay.store.backend.write(&mut replay.batch, Some(replay.progress.position)).unwrap();
+        replay
+            .store
+            .backend
+            .write(&mut replay.batch, Some(replay.progress.position))
+            .unwrap();
         let mut visit = |key: &[u8], value: &[u8]| {
             rows.push((key.to_vec(), value.to_vec()));
             ControlFlow::Continue(())
@@ -370,7 +505,12 @@ mod tests {
     #[test]
     fn only_records_from_the_position_on_count_and_the_last_of_a_key_wins() {
         let mut replay = replay(StoreKind::KeyValue, 11);
-        let records: [(&[u8], Option<&[u8]>); 4] = [(b"old", Some(b"x")), (b"a", Some(b"1")), (b"b", Some(b"2")), (b"a", None)];
+        let records: [(&[u8], Option<&[u8]>); 4] = [
+            (b"old", Some(b"x")),
+            (b"a", Some(b"1")),
+            (b"b", Some(b"2")),
+            (b"a", None),
+        ];
         replay.take(&[batch(10, &records)]).unwrap();
         assert_eq!(replay.progress.records, 3);
         let value = [&1002i64.to_be_bytes()[..], b"2"].concat();
@@ -379,14 +519,33 @@ mod tests {
 
     #[test]
     fn window_keys_come_back_in_the_order_of_windows() {
-        let mut replay = replay(StoreKind::Window { size_ms: 10, retention_ms: 100 }, 0);
+        let mut replay = replay(
+            StoreKind::Window {
+                size_ms: 10,
+                retention_ms: 100,
+            },
+            0,
+        );
         let mut keys = [Vec::new(), Vec::new()];
         key::window_changelog_key(&mut keys[0], b"a", 20);
         key::window_changelog_key(&mut keys[1], b"z", 10);
-        replay.take(&[batch(0, &[(&keys[0], Some(b"1")), (&keys[1], Some(b"2")), (b"short", Some(b"3"))])]).unwrap();
+        replay
+            .take(&[batch(
+                0,
+                &[
+                    (&keys[0], Some(b"1")),
+                    (&keys[1], Some(b"2")),
+                    (b"short", Some(b"3")),
+                ],
+            )])
+            .unwrap();
         let found: Vec<_> = rows(&mut replay)
             .iter()
-            .map(|(row, _)| key::split_window_key(row).map(|(key, start)| (key.to_vec(), start)).unwrap())
+            .map(|(row, _)| {
+                key::split_window_key(row)
+                    .map(|(key, start)| (key.to_vec(), start))
+                    .unwrap()
+            })
             .collect();
         assert_eq!(found, [(b"z".to_vec(), 10), (b"a".to_vec(), 20)]);
     }
