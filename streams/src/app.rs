@@ -13,7 +13,7 @@ use std::time::Duration;
 use flumen_client::Client;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::assign::Plan;
 use crate::commit::CommitOptions;
@@ -75,6 +75,7 @@ pub(crate) struct App {
     partitions: BTreeMap<String, i32>,
     engines: Mutex<Vec<StreamsState>>,
     state: watch::Sender<StreamsState>,
+    closing: watch::Sender<bool>,
 }
 
 impl App {
@@ -115,6 +116,21 @@ impl App {
         }
     }
 
+    /// Whether it was told to close: what waits for the cluster gives up then.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Waits before trying again, but not longer than until it is told to close.
+    pub(crate) async fn pause(&self, duration: Duration) {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => {}
+            () = self.clock.sleep_until(self.clock.now() + duration) => {}
+        }
+    }
+
     /// An engine has another state: the application's is the worst of them.
     pub(crate) fn entered(&self, engine: usize, state: StreamsState) {
         let mut engines = self.engines.lock();
@@ -144,11 +160,12 @@ impl App {
 /// # Ok(())
 /// # }
 /// ```
-/// Dropped without [`close`](Self::close) it stops as after a crash: what is not committed is not, and the next start restores the tail.
+/// Dropped without [`close`](Self::close) it closes in the background.
 pub struct KafkaStreams {
     app: Arc<App>,
     controls: Vec<mpsc::Sender<Control>>,
     sessions: Option<JoinHandle<Result<(), StreamsError>>>,
+    aborts: Vec<AbortHandle>,
     state: watch::Receiver<StreamsState>,
 }
 
@@ -209,18 +226,21 @@ impl KafkaStreams {
             partitions: topics.partitions,
             engines: Mutex::new(states),
             state,
+            closing: watch::Sender::new(false),
             config,
         });
         let (controls, sessions) = start_sessions(&app);
+        let aborts = sessions.iter().map(JoinHandle::abort_handle).collect();
         let sessions = Some(runtime::spawn(supervise(
             Arc::clone(&app),
-            controls.clone(),
+            controls.iter().map(mpsc::Sender::downgrade).collect(),
             sessions,
         )));
         Ok(Self {
             app,
             controls,
             sessions,
+            aborts,
             state: watched,
         })
     }
@@ -277,11 +297,18 @@ impl KafkaStreams {
     /// # Errors
     /// Why the last commit failed, or why it had stopped before.
     pub async fn close(mut self) -> Result<(), StreamsError> {
+        self.app.closing.send_replace(true);
         for (engine, control) in self.controls.iter().enumerate() {
             self.app.entered(engine, StreamsState::PendingShutdown);
             let _ = control.send(Control::Close).await; // gone already: `stopped` says why
         }
         self.stopped().await
+    }
+
+    /// Stops as after a crash: no commit, no word to the group. For tests of what comes after.
+    pub async fn abort(mut self) {
+        self.aborts.iter().for_each(AbortHandle::abort);
+        let _ = self.stopped().await; // that it was aborted
     }
 
     /// Lets `query` read a store of a task that runs here, by its type. Sees the open epoch. None: not here, or not of this type.
@@ -328,7 +355,7 @@ fn start_sessions(app: &Arc<App>) -> (Vec<mpsc::Sender<Control>>, Vec<Running>) 
 /// Waits for the engines. If one stops by itself, all do.
 async fn supervise(
     app: Arc<App>,
-    controls: Vec<mpsc::Sender<Control>>,
+    controls: Vec<mpsc::WeakSender<Control>>,
     sessions: Vec<Running>,
 ) -> Result<(), StreamsError> {
     let mut result = Ok(());
@@ -348,7 +375,8 @@ async fn supervise(
         if let Err(error) = ended {
             tracing::error!(application = app.config.application_id, engine, %error, "stopped");
             app.entered(engine, StreamsState::Error);
-            for control in &controls {
+            app.closing.send_replace(true);
+            for control in controls.iter().filter_map(mpsc::WeakSender::upgrade) {
                 let _ = control.send(Control::Close).await; // gone already
             }
             if result.is_ok() {

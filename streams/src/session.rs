@@ -8,6 +8,8 @@
 //! ```
 //! Called by `app.rs`. The one place that knows both the cluster and the engine; it decides nothing that a pure part can.
 
+mod connect;
+mod recover;
 pub(crate) mod start;
 pub(crate) mod transaction;
 
@@ -15,27 +17,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flumen_client::{
-    ClientError, Consumer, ConsumerConfig, Isolation, OffsetAndMetadata, OffsetReset, Poll,
-    Producer, ProducerConfig,
-};
+use flumen_client::{ClientError, Consumer, FetchedRecords, OffsetAndMetadata, Poll, Producer};
 use flumen_protocol::id::TopicPartition;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::app::{App, Control, StreamsState};
-use crate::assign::TaskAssignor;
 use crate::commit::{Act, CommitCycle};
-use crate::config::{OnError, PositionLost};
 use crate::error::{EngineError, StreamsError};
 use crate::metrics::StreamsMetrics;
 use crate::runtime::{self, wall_ms};
 use crate::state::restore::{Gate, RestoreError};
-use crate::state::rocks::RocksDatabase;
-use crate::task::Tasks;
+use crate::task::{Taken, Tasks};
 use crate::topology::TaskId;
 use crate::worker::{Closed, Command, Event, SpillRule, Worker};
+use connect::{connect_consumer, connect_producer, open_backends, start_worker, stored_tasks};
+use recover::Broken;
 use start::{Backends, Prepared, Wanted, prepare};
 use transaction::{Done, Written};
 
@@ -49,14 +47,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 type Step = JoinHandle<Result<Done, ClientError>>;
 type Preparing = (Gate, JoinHandle<Result<Prepared, StreamsError>>);
-
-/// Why the engine has to be made anew.
-enum Broken {
-    Client(ClientError),
-    Engine(EngineError),
-    /// Partitions were lost: others may run them already.
-    Lost,
-}
 
 pub(crate) struct Session {
     app: Arc<App>,
@@ -118,7 +108,7 @@ impl Session {
         let stored = Arc::new(Mutex::new(stored_tasks(&app, &backends)?));
         // First of all: our own open transaction, if the last process died with one, is aborted by this.
         let producer = connect_producer(&app, index).await?;
-        let consumer = connect_consumer(&app, index, &stored).await?;
+        let consumer = connect_consumer(&app, &stored).await?;
         let worker = start_worker(&app, index)?;
         let now = app.clock.now();
         Ok(Self {
@@ -325,7 +315,7 @@ impl Session {
     async fn on_polled(&mut self, polled: Result<Poll, ClientError>) -> Result<(), StreamsError> {
         self.drained = false;
         match polled {
-            Ok(Poll::Records(fetched)) => self.feed(fetched),
+            Ok(Poll::Records(fetched)) => self.feed(fetched).await,
             Ok(Poll::Idle) => self.drained = true,
             Ok(Poll::Assigned(partitions)) => self.on_assigned(&partitions).await?,
             Ok(Poll::Revoking(partitions)) => {
@@ -352,18 +342,19 @@ impl Session {
             }
             Err(error) if error.is_retriable() || matches!(error, ClientError::Rebalance(_)) => {
                 tracing::warn!(%error, "could not read; trying again");
-                self.app
-                    .clock
-                    .sleep_until(self.app.clock.now() + PAUSE_FIRST)
-                    .await;
+                self.app.pause(PAUSE_FIRST).await;
             }
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    fn feed(&mut self, fetched: Vec<flumen_client::FetchedRecords>) {
-        let inputs = self.tasks.take(&self.app.plan, fetched);
+    async fn feed(&mut self, fetched: Vec<FetchedRecords>) {
+        let Taken { inputs, gaps } = self.tasks.take(&self.app.plan, fetched);
+        for (partition, position) in gaps {
+            tracing::debug!(?partition, position, "the consumer ran ahead of its task");
+            self.quietly(self.consumer.seek(&partition, position).await);
+        }
         if inputs.is_empty() {
             self.drained = true;
             return;
@@ -382,6 +373,13 @@ impl Session {
         });
     }
 
+    /// Positions and pauses are kept here too (`task.rs`); that a partition went in the meantime is told by the next poll.
+    fn quietly(&self, result: Result<(), ClientError>) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "not done, the partition may be gone");
+        }
+    }
+
     async fn on_assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), StreamsError> {
         StreamsMetrics::add(&self.app.metrics.rebalances, 1);
         tracing::info!(?partitions, "assigned");
@@ -390,7 +388,7 @@ impl Session {
             return Ok(());
         }
         self.app.entered(self.index, StreamsState::Rebalancing);
-        self.consumer.pause(partitions).await?;
+        self.quietly(self.consumer.pause(partitions).await);
         let tasks = self.tasks.assigned(&self.app.plan, partitions);
         self.to_prepare.extend(tasks);
         Ok(())
@@ -448,9 +446,9 @@ impl Session {
             if self.tasks.running(task, &positions) {
                 let partitions: Vec<TopicPartition> = positions.keys().cloned().collect();
                 for (partition, position) in &positions {
-                    self.consumer.seek(partition, *position).await?;
+                    self.quietly(self.consumer.seek(partition, *position).await);
                 }
-                self.consumer.resume(&partitions).await?;
+                self.quietly(self.consumer.resume(&partitions).await);
                 self.stored.lock().insert(task);
                 ready.push((task, start));
             }
@@ -501,123 +499,6 @@ impl Session {
         if let Some((gate, preparing)) = self.preparing.take() {
             preparing.abort();
             runtime::blocking(move || gate.shut()).await;
-        }
-    }
-
-    async fn position_lost(
-        &mut self,
-        partition: TopicPartition,
-        position: i64,
-        (log_start, log_end): (i64, i64),
-    ) -> Result<(), StreamsError> {
-        let TopicPartition {
-            topic,
-            partition: number,
-        } = &partition;
-        let target = match self.app.config.position_lost {
-            PositionLost::Stop => {
-                let (topic, partition) = (topic.clone(), *number);
-                return Err(StreamsError::PositionLost {
-                    topic,
-                    partition,
-                    position,
-                    log_start,
-                    log_end,
-                });
-            }
-            PositionLost::ResetToEarliest => log_start,
-            PositionLost::ResetToLatest => log_end,
-        };
-        let skipped = u64::try_from(target - position).unwrap_or(0);
-        tracing::warn!(
-            topic,
-            partition = number,
-            position,
-            log_start,
-            log_end,
-            resume_at = target,
-            skipped,
-            "the position is gone (retention, truncation, or the topic was made anew): records in [position, resume_at) are skipped"
-        );
-        StreamsMetrics::add(&self.app.metrics.skipped_records, skipped);
-        self.consumer.seek(&partition, target).await?;
-        self.tasks.moved(&partition, target);
-        Ok(())
-    }
-
-    /// Drops the engine and everything that is not committed, and starts another from what is.
-    async fn reset(&mut self, broken: Broken) -> Result<(), StreamsError> {
-        self.cycle.on_error();
-        self.stop_preparing().await;
-        if let Some(step) = self.step.take() {
-            step.abort();
-        }
-        match &broken {
-            Broken::Client(error) => self.judge(error)?,
-            Broken::Engine(error) if self.app.config.on_error == OnError::Stop => {
-                return Err(error.clone().into());
-            }
-            Broken::Engine(error) => {
-                tracing::error!(%error, "the engine failed and starts again from the last commit")
-            }
-            Broken::Lost => {}
-        }
-        StreamsMetrics::add(&self.app.metrics.aborts, 1);
-        self.app.entered(self.index, StreamsState::Rebalancing);
-        if !matches!(broken, Broken::Lost) {
-            let pause = PAUSE_FIRST
-                .saturating_mul(1 << self.failures.min(10))
-                .min(PAUSE_MAX);
-            self.failures += 1;
-            self.app
-                .clock
-                .sleep_until(self.app.clock.now() + pause)
-                .await;
-        }
-        let worker = start_worker(&self.app, self.index)?;
-        let old = std::mem::replace(&mut self.worker, worker);
-        runtime::blocking(move || drop(old)).await;
-        self.producer = connect_producer(&self.app, self.index).await?;
-        (self.closed, self.queued_bytes, self.drained) = (None, 0, false);
-        self.written.clear();
-        self.offsets.clear();
-        self.cycle.reset(self.app.clock.now());
-        if self.revoking.is_some() || self.closing {
-            self.cycle.want_all_committed();
-        }
-        let partitions = self.tasks.all_partitions();
-        self.consumer.pause(&partitions).await?;
-        self.to_prepare = self.tasks.reset();
-        Ok(())
-    }
-
-    /// Whether an error of the cluster can be cured by starting again.
-    fn judge(&self, error: &ClientError) -> Result<(), StreamsError> {
-        match error {
-            // The broker aborts a transaction that is open for too long, and its producer is fenced: that is our own doing.
-            ClientError::Fenced(_)
-                if self.app.clock.now() - self.closed_at >= self.app.config.transaction_timeout =>
-            {
-                tracing::warn!(%error, "the transaction was open for too long and is void; starting again from the last commit");
-                Ok(())
-            }
-            ClientError::Fenced(_) => {
-                let transactional_id = self.app.transactional_id(self.index);
-                Err(StreamsError::Fenced {
-                    transactional_id,
-                    error: error.clone(),
-                })
-            }
-            ClientError::Unavailable(_)
-            | ClientError::Timeout(_)
-            | ClientError::Rebalance(_)
-            | ClientError::TransactionAbortable(_)
-            | ClientError::Fatal(_)
-            | ClientError::Closed(_) => {
-                tracing::warn!(%error, "what was not committed is dropped; starting again from the last commit");
-                Ok(())
-            }
-            _ => Err(error.clone().into()),
         }
     }
 
@@ -680,111 +561,6 @@ async fn join_prepared(preparing: &mut Option<Preparing>) -> Result<Prepared, St
             .expect("preparation does not panic and is not aborted while it is awaited"),
         None => std::future::pending().await,
     }
-}
-
-async fn open_backends(app: &Arc<App>, index: usize) -> Result<Backends, StreamsError> {
-    let Some((folder, memory)) = &app.disk else {
-        return Ok(Backends::Memory(Arc::default()));
-    };
-    let stores: Vec<String> = app
-        .topology
-        .subtopologies()
-        .iter()
-        .flat_map(|s| &s.stores)
-        .map(|s| s.name.clone())
-        .collect();
-    let (folder, memory) = (folder.database(index), memory.clone());
-    let database =
-        runtime::blocking(move || RocksDatabase::open(&folder, &stores, &memory)).await?;
-    Ok(Backends::Rocks(database))
-}
-
-/// The tasks whose state is on disk.
-fn stored_tasks(app: &App, backends: &Backends) -> Result<BTreeSet<TaskId>, StreamsError> {
-    let mut stored = BTreeSet::new();
-    for (subtopology, count) in app.topology.subtopologies().iter().zip(&app.task_counts) {
-        let Some(first) = subtopology.stores.iter().find(|store| store.logging) else {
-            continue;
-        };
-        for partition in 0..*count {
-            if backends.get(&first.name, partition).position()?.is_some() {
-                stored.insert(TaskId {
-                    subtopology: subtopology.id,
-                    partition,
-                });
-            }
-        }
-    }
-    Ok(stored)
-}
-
-async fn connect_producer(app: &Arc<App>, index: usize) -> Result<Producer, StreamsError> {
-    let mut config = ProducerConfig {
-        linger: Duration::ZERO,
-        ..ProducerConfig::default()
-    };
-    if app.config.exactly_once() {
-        config.transactional_id = Some(app.transactional_id(index));
-        config.transaction_timeout = app.config.transaction_timeout;
-    }
-    let mut pause = PAUSE_FIRST;
-    loop {
-        match connected(app, config.clone()).await {
-            Ok(producer) => return Ok(producer),
-            Err(error) if error.is_retriable() => {
-                tracing::warn!(%error, "no producer yet; trying again");
-                app.clock.sleep_until(app.clock.now() + pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-async fn connected(app: &App, config: ProducerConfig) -> Result<Producer, ClientError> {
-    let transactional = config.transactional_id.is_some();
-    let producer = Producer::new(&app.client, config).await?;
-    if transactional {
-        producer.init_transactions().await?;
-    }
-    Ok(producer)
-}
-
-async fn connect_consumer(
-    app: &Arc<App>,
-    index: usize,
-    stored: &Arc<Mutex<BTreeSet<TaskId>>>,
-) -> Result<Consumer, StreamsError> {
-    let exactly_once = app.config.exactly_once();
-    let _ = index;
-    let config = ConsumerConfig {
-        group_id: Some(app.config.application_id.clone()),
-        isolation: if exactly_once {
-            Isolation::ReadCommitted
-        } else {
-            Isolation::ReadUncommitted
-        },
-        auto_offset_reset: OffsetReset::Earliest,
-        session_timeout: app.config.session_timeout,
-        heartbeat_interval: app.config.heartbeat_interval,
-        assignors: vec![Arc::new(TaskAssignor::new(
-            app.plan.clone(),
-            Arc::clone(stored),
-        ))],
-        ..ConsumerConfig::default()
-    };
-    let consumer = Consumer::new(&app.client, config).await?;
-    let topics = app.plan.topics();
-    consumer
-        .subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())
-        .await?;
-    Ok(consumer)
-}
-
-fn start_worker(app: &Arc<App>, index: usize) -> Result<Worker, StreamsError> {
-    let name = format!("{}-engine-{index}", app.config.application_id);
-    Worker::start(&name, &app.topology, app.engine_options(), &app.metrics)
-        .map_err(|error| StreamsError::Config(format!("no thread for the engine: {error}")))
 }
 
 #[cfg(test)]

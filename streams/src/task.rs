@@ -128,31 +128,36 @@ impl Tasks {
     }
 
     /// Sorts what was fetched by task. Leaves out what is of no running task: it will be fetched again.
-    pub(crate) fn take(
-        &mut self,
-        plan: &Plan,
-        fetched: Vec<FetchedRecords>,
-    ) -> Vec<(TaskId, Vec<Fetched>)> {
+    pub(crate) fn take(&mut self, plan: &Plan, fetched: Vec<FetchedRecords>) -> Taken {
         let mut inputs: BTreeMap<TaskId, Vec<Fetched>> = BTreeMap::new();
-        for FetchedRecords {
-            partition,
-            batches,
-            next_offset,
-            ..
-        } in fetched
-        {
+        let mut gaps = BTreeMap::new();
+        for fetched in fetched {
+            let FetchedRecords {
+                partition,
+                from_offset,
+                batches,
+                next_offset,
+                ..
+            } = fetched;
             let Some((task, source)) = plan.task_of(&partition) else {
                 continue;
             };
             let Some(Some(position)) = self.positions.get_mut(&partition) else {
                 continue;
             };
-            // Nothing but transaction markers is no reason for a commit of its own.
-            let nothing = batches.is_empty() || next_offset <= *position;
-            if nothing || self.states.get(&task) != Some(&State::Running) {
+            if from_offset > *position {
+                gaps.insert(partition, *position);
                 continue;
             }
-            let from = std::mem::replace(position, next_offset);
+            // Nothing but transaction markers is no reason for a commit of its own.
+            let nothing = batches.is_empty() || next_offset <= *position;
+            if self.states.get(&task) != Some(&State::Running) {
+                continue;
+            }
+            let from = std::mem::replace(position, next_offset.max(*position));
+            if nothing {
+                continue;
+            }
             inputs.entry(task).or_default().push(Fetched {
                 source,
                 from,
@@ -160,8 +165,17 @@ impl Tasks {
                 batches,
             });
         }
-        inputs.into_iter().collect()
+        let inputs = inputs.into_iter().collect();
+        Taken { inputs, gaps }
     }
+}
+
+/// Fetched records by task.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) inputs: Vec<(TaskId, Vec<Fetched>)>,
+    /// Partitions that the consumer reads further on than their tasks are: it has to go back.
+    pub(crate) gaps: BTreeMap<TopicPartition, i64>,
 }
 
 #[cfg(test)]
@@ -223,6 +237,7 @@ mod tests {
         assert!(
             tasks
                 .take(&plan(), vec![fetched(partition("a", 1), 0, 5)])
+                .inputs
                 .is_empty(),
             "its stores are not ready"
         );
@@ -239,18 +254,20 @@ mod tests {
             ],
         );
         assert_eq!(
-            offsets(&inputs),
+            offsets(&inputs.inputs),
             [(task(0, 1), 0, 3, 5), (task(0, 1), 1, 0, 2)]
         );
         assert!(
             tasks
                 .take(&plan(), vec![fetched(partition("a", 1), 0, 5)])
+                .inputs
                 .is_empty(),
             "it had that"
         );
         assert!(
             tasks
                 .take(&plan(), vec![fetched(partition("x", 1), 0, 5)])
+                .inputs
                 .is_empty(),
             "of no task"
         );
@@ -263,9 +280,9 @@ mod tests {
         tasks.running(task(1, 0), &[(partition("r", 0), 10)].into());
         let mut markers = fetched(partition("r", 0), 10, 12);
         markers.batches.clear();
-        assert!(tasks.take(&plan(), vec![markers]).is_empty());
+        assert!(tasks.take(&plan(), vec![markers]).inputs.is_empty());
         let inputs = tasks.take(&plan(), vec![fetched(partition("r", 0), 12, 13)]);
-        assert_eq!(offsets(&inputs), [(task(1, 0), 0, 10, 13)]);
+        assert_eq!(offsets(&inputs.inputs), [(task(1, 0), 0, 12, 13)]);
     }
 
     #[test]
@@ -292,6 +309,7 @@ mod tests {
         assert!(
             tasks
                 .take(&plan(), vec![fetched(partition("r", 0), 7, 9)])
+                .inputs
                 .is_empty()
         );
         assert_eq!(
@@ -299,5 +317,15 @@ mod tests {
             [partition("r", 0)]
         );
         assert_eq!(tasks.restoring().len(), 2);
+    }
+
+    #[test]
+    fn a_consumer_that_ran_ahead_is_sent_back() {
+        let mut tasks = Tasks::default();
+        tasks.assigned(&plan(), &[partition("r", 0)]);
+        tasks.running(task(1, 0), &[(partition("r", 0), 10)].into());
+        let taken = tasks.take(&plan(), vec![fetched(partition("r", 0), 11, 20)]);
+        assert!(taken.inputs.is_empty());
+        assert_eq!(taken.gaps, [(partition("r", 0), 10)].into());
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use flumen_client::{Admin, Consumer, Isolation, OffsetAndMetadata, OffsetSpec};
 use flumen_protocol::id::TopicPartition;
+use parking_lot::Mutex;
 
 use crate::app::App;
 use crate::config::StartFrom;
@@ -19,12 +20,15 @@ use crate::state::restore::{Gate, RestoreOptions, StoreRestore, restore};
 use crate::state::{StateBackend, memory::MemoryStore, rocks::RocksDatabase};
 use crate::topology::TaskId;
 
+/// By store and partition.
+type MemoryStores = BTreeMap<(String, i32), Arc<MemoryStore>>;
+
 /// Where the backends of an engine come from.
 #[derive(Debug, Clone)]
 pub(crate) enum Backends {
     Rocks(RocksDatabase),
     /// Kept over resets of the engine: they hold what was spilled.
-    Memory(Arc<parking_lot::Mutex<BTreeMap<(String, i32), Arc<MemoryStore>>>>),
+    Memory(Arc<Mutex<MemoryStores>>),
 }
 
 impl Backends {

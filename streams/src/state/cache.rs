@@ -23,6 +23,11 @@ use crate::error::SerdeError;
 pub trait StoreKey: Hash + Eq + Clone + 'static {}
 impl<K: Hash + Eq + Clone + 'static> StoreKey for K {}
 
+/// A key that was looked up: its hash, and what the backend has for it.
+type Found<K, V> = (u64, K, Option<Timestamped<V>>);
+/// An entry: key, window start if the store has windows, value.
+pub(super) type Row<K, V> = (K, Option<i64>, Timestamped<V>);
+
 /// What both kinds of store share: names, bytes, and the position to be stored with the next spill.
 pub(super) struct Edge<K, V> {
     spec: StoreSpec,
@@ -143,7 +148,7 @@ impl<K, V> Edge<K, V> {
         &self,
         start: Option<i64>,
         mut keys: Vec<(u64, K)>,
-    ) -> Result<Vec<(u64, K, Option<Timestamped<V>>)>, StateError> {
+    ) -> Result<Vec<Found<K, V>>, StateError> {
         let mut rows = Vec::with_capacity(keys.len());
         for (at, (_, key)) in keys.iter().enumerate() {
             let mut row = Vec::new();
@@ -443,7 +448,7 @@ pub(super) fn all_rows<'t, K: StoreKey, V: Clone + 't>(
     edge: &Edge<K, V>,
     tables: impl Iterator<Item = (Option<i64>, &'t Table<K, V>)>,
     from: &[u8],
-) -> Result<Vec<(K, Option<i64>, Timestamped<V>)>, StateError> {
+) -> Result<Vec<Row<K, V>>, StateError> {
     let windowed = matches!(edge.spec.kind, StoreKind::Window { .. });
     let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     edge.backend.scan(from, None, &mut |row, value| {

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flumen_client::{
-    Admin, Client, ClientError, Consumer, ConsumerConfig, Isolation, OffsetReset, OffsetSpec, Poll,
+    Admin, Client, ClientError, Consumer, ConsumerConfig, FetchedRecords, Isolation, OffsetReset,
+    OffsetSpec, Poll,
 };
 use flumen_protocol::batch::{BatchError, RecordBatch};
 use flumen_protocol::compression::DecompressionLimit;
@@ -244,10 +245,12 @@ pub(crate) async fn restore(
     stores: Vec<StoreRestore>,
     options: &RestoreOptions,
 ) -> Result<Restored, RestoreError> {
-    if stores.is_empty() {
-        return Ok(Restored::default());
-    }
+    let mut result = Restored::default();
     let topics = topics_of(&stores);
+    let mut replays = begin_all(client, stores, options, &mut result).await?;
+    if replays.is_empty() {
+        return Ok(result);
+    }
     let failed = |error| RestoreError::Client {
         topic: topics.clone(),
         error,
@@ -258,25 +261,62 @@ pub(crate) async fn restore(
         ..ConsumerConfig::default()
     };
     let consumer = Consumer::new(client, config).await.map_err(failed)?;
+    let partitions = replays.keys().cloned().collect();
+    consumer.assign(partitions).await.map_err(failed)?;
+    for (partition, replay) in &replays {
+        let position = replay.progress.position;
+        consumer.seek(partition, position).await.map_err(failed)?;
+    }
+    while !replays.is_empty() {
+        match consumer.poll_batches(POLL).await.map_err(failed)? {
+            Poll::Records(fetched) => {
+                for fetched in fetched {
+                    let partition = fetched.partition.clone();
+                    if take(&mut replays, fetched, options, &mut result).await? {
+                        let done = std::slice::from_ref(&partition);
+                        consumer.pause(done).await.map_err(failed)?;
+                    }
+                }
+            }
+            other => lost(other, &mut replays, &consumer, (options, &mut result)).await?,
+        }
+    }
+    consumer.close().await.map_err(failed)?;
+    Ok(result)
+}
+
+/// Finds where each store has to begin and to end. Those that have everything are done.
+async fn begin_all(
+    client: &Client,
+    stores: Vec<StoreRestore>,
+    options: &RestoreOptions,
+    result: &mut Restored,
+) -> Result<BTreeMap<TopicPartition, Replay>, RestoreError> {
+    let mut replays: BTreeMap<TopicPartition, Replay> = BTreeMap::new();
+    if stores.is_empty() {
+        return Ok(replays);
+    }
+    let topic = topics_of(&stores);
+    let failed = |error| RestoreError::Client {
+        topic: topic.clone(),
+        error,
+    };
     let partitions: Vec<TopicPartition> =
         stores.iter().map(|store| store.changelog.clone()).collect();
     let admin = Admin::new(client);
-    let log_starts = admin
-        .list_offsets(&partitions, OffsetSpec::Earliest)
+    let starts = admin.list_offsets(&partitions, OffsetSpec::Earliest);
+    let starts = starts.await.map_err(failed)?;
+    let ends = OffsetSpec::Latest(Isolation::ReadUncommitted);
+    let ends = admin
+        .list_offsets(&partitions, ends)
         .await
         .map_err(failed)?;
-    let all = OffsetSpec::Latest(Isolation::ReadUncommitted);
-    let log_ends = admin.list_offsets(&partitions, all).await.map_err(failed)?;
-    let mut result = Restored::default();
-    let mut replays: BTreeMap<TopicPartition, Replay> = BTreeMap::new();
     for store in stores {
-        let log_start = log_starts
-            .get(&store.changelog)
-            .map_or(0, |found| found.offset);
-        let end = log_ends
+        let log_start = starts.get(&store.changelog).map_or(0, |found| found.offset);
+        let end = ends
             .get(&store.changelog)
             .map_or(log_start, |found| found.offset);
-        let from = begin(&store, (log_start, end), options, &mut result).await?;
+        let from = begin(&store, (log_start, end), options, result).await?;
         let progress = RestoreProgress {
             changelog: store.changelog.clone(),
             from,
@@ -293,46 +333,34 @@ pub(crate) async fn restore(
         if from < end {
             replays.insert(replay.progress.changelog.clone(), replay);
         } else {
-            finish(replay, options, &mut result).await?;
+            finish(replay, options, result).await?;
         }
     }
-    consumer
-        .assign(replays.keys().cloned().collect())
-        .await
-        .map_err(failed)?;
-    for (partition, replay) in &replays {
-        consumer
-            .seek(partition, replay.progress.position)
-            .await
-            .map_err(failed)?;
+    Ok(replays)
+}
+
+/// Takes what was fetched; true when that store has everything now.
+async fn take(
+    replays: &mut BTreeMap<TopicPartition, Replay>,
+    fetched: FetchedRecords,
+    options: &RestoreOptions,
+    result: &mut Restored,
+) -> Result<bool, RestoreError> {
+    let Some(replay) = replays.get_mut(&fetched.partition) else {
+        return Ok(false);
+    };
+    replay.take(&fetched.batches)?;
+    replay.progress.position = fetched.next_offset;
+    if replay.progress.position >= replay.progress.end {
+        let replay = replays.remove(&fetched.partition).expect("looked up above");
+        finish(replay, options, result).await?;
+        return Ok(true);
     }
-    while !replays.is_empty() {
-        let polled = consumer.poll_batches(POLL).await.map_err(failed)?;
-        let Poll::Records(fetched) = polled else {
-            lost(polled, &mut replays, &consumer, (options, &mut result)).await?;
-            continue;
-        };
-        for fetched in fetched {
-            let Some(replay) = replays.get_mut(&fetched.partition) else {
-                continue;
-            };
-            replay.take(&fetched.batches)?;
-            replay.progress.position = fetched.next_offset;
-            if replay.progress.position >= replay.progress.end {
-                consumer
-                    .pause(&[fetched.partition.clone()])
-                    .await
-                    .map_err(failed)?;
-                let replay = replays.remove(&fetched.partition).expect("looked up above");
-                finish(replay, options, &mut result).await?;
-            } else if replay.is_full() {
-                replay.write(options).await?;
-                options.tell(&replay.progress);
-            }
-        }
+    if replay.is_full() {
+        replay.write(options).await?;
+        options.tell(&replay.progress);
     }
-    consumer.close().await.map_err(failed)?;
-    Ok(result)
+    Ok(false)
 }
 
 /// Where to begin with one store; wipes it if its position is not in the log.
