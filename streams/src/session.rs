@@ -353,7 +353,7 @@ impl Session {
         let Taken { inputs, gaps } = self.tasks.take(&self.app.plan, fetched);
         for (partition, position) in gaps {
             tracing::debug!(?partition, position, "the consumer ran ahead of its task");
-            self.quietly(self.consumer.seek(&partition, position).await);
+            self.quietly(self.consumer.seek(&partition, position));
         }
         if inputs.is_empty() {
             self.drained = true;
@@ -388,7 +388,7 @@ impl Session {
             return Ok(());
         }
         self.app.entered(self.index, StreamsState::Rebalancing);
-        self.quietly(self.consumer.pause(partitions).await);
+        self.quietly(self.consumer.pause(partitions));
         let tasks = self.tasks.assigned(&self.app.plan, partitions);
         self.to_prepare.extend(tasks);
         Ok(())
@@ -446,9 +446,9 @@ impl Session {
             if self.tasks.running(task, &positions) {
                 let partitions: Vec<TopicPartition> = positions.keys().cloned().collect();
                 for (partition, position) in &positions {
-                    self.quietly(self.consumer.seek(partition, *position).await);
+                    self.quietly(self.consumer.seek(partition, *position));
                 }
-                self.quietly(self.consumer.resume(&partitions).await);
+                self.quietly(self.consumer.resume(&partitions));
                 self.stored.lock().insert(task);
                 ready.push((task, start));
             }
@@ -474,7 +474,7 @@ impl Session {
             self.reset(Broken::Engine(error)).await?;
         }
         tracing::info!(?partitions, "given back");
-        self.consumer.rebalance_done().await?;
+        self.consumer.rebalance_done();
         Ok(())
     }
 
@@ -494,10 +494,18 @@ impl Session {
         }
     }
 
+    async fn stop_step(&mut self) {
+        if let Some(step) = self.step.take() {
+            step.abort();
+            let _ = step.await; // that it was aborted
+        }
+    }
+
     /// Gives up what is being made ready; no write of it is under way any more.
     async fn stop_preparing(&mut self) {
         if let Some((gate, preparing)) = self.preparing.take() {
             preparing.abort();
+            let _ = preparing.await; // that it was aborted
             runtime::blocking(move || gate.shut()).await;
         }
     }
@@ -515,7 +523,7 @@ impl Session {
             ..
         } = self;
         runtime::blocking(move || drop(worker)).await;
-        consumer.close().await?;
+        leave(consumer).await;
         producer.close().await?;
         Ok(())
     }
@@ -523,16 +531,22 @@ impl Session {
     /// Leaves without another commit.
     async fn abandon(mut self) {
         self.stop_preparing().await;
-        if let Some(step) = self.step.take() {
-            step.abort();
-        }
+        self.stop_step().await;
         let Self {
             worker, consumer, ..
         } = self;
         runtime::blocking(move || drop(worker)).await;
-        if let Err(error) = consumer.close().await {
-            tracing::debug!(%error, "could not leave the group");
-        }
+        leave(consumer).await;
+    }
+}
+
+/// Leaves the group. Whoever else held the consumer has ended.
+async fn leave(consumer: Arc<Consumer>) {
+    match Arc::into_inner(consumer) {
+        Some(consumer) => consumer.close().await,
+        None => tracing::debug!(
+            "the consumer is still in use: the group learns by the session time-out"
+        ),
     }
 }
 

@@ -8,21 +8,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use flumen_client::{Compression, RecordBlock};
+use flumen_client::RecordBlock;
 use flumen_protocol::batch::RecordBatch;
 use tokio::sync::mpsc;
 
 use crate::dataflow::{
-    Engine, EngineOptions, Outbox, Position, RecordBuffer, SourceInput, SourceRecords, TaskStart,
+    Engine, EngineOptions, Outbox, Position, SourceInput, SourceRecords, TaskStart,
 };
 use crate::error::EngineError;
 use crate::metrics::StreamsMetrics;
 use crate::runtime;
 use crate::state::Epoch;
 use crate::topology::{TaskId, Topology};
-
-/// A block stays below the 1 MiB that topics accept by default.
-const BLOCK_BYTES: usize = 512 << 10;
 
 /// What one partition of a task brings.
 #[derive(Debug)]
@@ -250,37 +247,14 @@ fn encode(outbox: Outbox) -> Closed {
         positions,
     } = outbox;
     let mut blocks = Vec::new();
-    for ((topic, partition), buffer) in &records {
-        encode_partition(buffer, |block| {
-            blocks.push((Arc::clone(topic), *partition, block))
-        });
+    for ((topic, partition), buffer) in records {
+        for batch in buffer.into_batches() {
+            blocks.push((Arc::clone(&topic), partition, RecordBlock::from(batch)));
+        }
     }
     Closed {
         epoch,
         blocks,
         positions,
-    }
-}
-
-fn encode_partition(buffer: &RecordBuffer, mut push: impl FnMut(RecordBlock)) {
-    let mut block =
-        RecordBlock::with_capacity(Compression::None, buffer.bytes().min(BLOCK_BYTES) + 64);
-    for record in buffer.iter() {
-        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        if !block.is_empty() && block.size_bytes() + size > BLOCK_BYTES {
-            push(std::mem::replace(
-                &mut block,
-                RecordBlock::with_capacity(Compression::None, BLOCK_BYTES),
-            ));
-        }
-        let headers: Vec<(&[u8], Option<&[u8]>)> = record
-            .headers
-            .iter()
-            .map(|(name, value)| (&name[..], value.map(|value| &value[..])))
-            .collect();
-        block.push(record.timestamp, record.key, record.value, &headers);
-    }
-    if !block.is_empty() {
-        push(block);
     }
 }

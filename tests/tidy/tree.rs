@@ -15,7 +15,7 @@ const DRIVERS: &[&str] = &[
     "broker/src/clock.rs",
     "broker/src/flush.rs",
     "broker/src/server/",
-    "streams/src/app.rs",
+    "streams/src/runtime.rs",
     "streams/src/state/rocks.rs",
     "connect/src/worker.rs",
     "connect/src/source_task.rs",

@@ -26,6 +26,7 @@ impl Session {
         position: i64,
         (log_start, log_end): (i64, i64),
     ) -> Result<(), StreamsError> {
+        let (log_start, log_end) = self.bounds(&partition, log_start, log_end).await?;
         let TopicPartition {
             topic,
             partition: number,
@@ -56,18 +57,35 @@ impl Session {
             "the position is gone (retention, truncation, or the topic was made anew): records in [position, resume_at) are skipped"
         );
         StreamsMetrics::add(&self.app.metrics.skipped_records, skipped);
-        self.consumer.seek(&partition, target).await?;
+        self.consumer.seek(&partition, target)?;
         self.tasks.moved(&partition, target);
         Ok(())
+    }
+
+    /// What the log has, where the consumer could not say.
+    async fn bounds(
+        &self,
+        partition: &TopicPartition,
+        log_start: i64,
+        log_end: i64,
+    ) -> Result<(i64, i64), ClientError> {
+        if log_start >= 0 && log_end >= 0 {
+            return Ok((log_start, log_end));
+        }
+        let only = std::slice::from_ref(partition);
+        let starts = self.consumer.beginning_offsets(only).await?;
+        let ends = self.consumer.end_offsets(only).await?;
+        let of = |offsets: &std::collections::BTreeMap<TopicPartition, i64>, known: i64| {
+            offsets.get(partition).copied().unwrap_or(known)
+        };
+        Ok((of(&starts, log_start), of(&ends, log_end)))
     }
 
     /// Drops the engine and everything that is not committed, and starts another from what is.
     pub(super) async fn reset(&mut self, broken: Broken) -> Result<(), StreamsError> {
         self.cycle.on_error();
         self.stop_preparing().await;
-        if let Some(step) = self.step.take() {
-            step.abort();
-        }
+        self.stop_step().await;
         match &broken {
             Broken::Client(error) if self.closing => return Err(error.clone().into()),
             Broken::Client(error) => self.judge(error)?,
@@ -100,7 +118,7 @@ impl Session {
             self.cycle.want_all_committed();
         }
         let partitions = self.tasks.all_partitions();
-        self.quietly(self.consumer.pause(&partitions).await);
+        self.quietly(self.consumer.pause(&partitions));
         self.to_prepare = self.tasks.reset();
         Ok(())
     }

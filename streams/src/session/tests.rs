@@ -253,16 +253,17 @@ impl Cluster {
     fn commit(&mut self) {
         let outbox = self.open.take().unwrap();
         for ((topic, _), buffer) in &outbox.records {
-            for record in buffer.iter() {
+            for record in buffer.records() {
                 let key = record.key.unwrap().to_vec();
                 match &**topic {
                     "out" => {
-                        let count = i64::from_be_bytes(record.value.unwrap().try_into().unwrap());
+                        let count = record.value.unwrap();
+                        let count = i64::from_be_bytes(count[..].try_into().unwrap());
                         self.outputs.push((String::from_utf8(key).unwrap(), count));
                     }
                     _ => self.changelog.push((
                         key,
-                        record.value.map(<[u8]>::to_vec),
+                        record.value.map(|value| value.to_vec()),
                         record.timestamp,
                     )),
                 }

@@ -265,7 +265,7 @@ pub(crate) async fn restore(
     consumer.assign(partitions).await.map_err(failed)?;
     for (partition, replay) in &replays {
         let position = replay.progress.position;
-        consumer.seek(partition, position).await.map_err(failed)?;
+        consumer.seek(partition, position).map_err(failed)?;
     }
     while !replays.is_empty() {
         match consumer.poll_batches(POLL).await.map_err(failed)? {
@@ -274,14 +274,14 @@ pub(crate) async fn restore(
                     let partition = fetched.partition.clone();
                     if take(&mut replays, fetched, options, &mut result).await? {
                         let done = std::slice::from_ref(&partition);
-                        consumer.pause(done).await.map_err(failed)?;
+                        consumer.pause(done).map_err(failed)?;
                     }
                 }
             }
             other => lost(other, &mut replays, &consumer, (options, &mut result)).await?,
         }
     }
-    consumer.close().await.map_err(failed)?;
+    consumer.close().await;
     Ok(result)
 }
 
@@ -437,7 +437,7 @@ async fn lost(
         .await?;
     replay.batch.clear();
     replay.progress.position = log_start;
-    let seek = consumer.seek(&partition, log_start).await;
+    let seek = consumer.seek(&partition, log_start);
     seek.map_err(|error| RestoreError::Client {
         topic: partition.topic.clone(),
         error,
