@@ -253,10 +253,7 @@ impl Default for ConsumerConfig {
             max_partition_fetch_bytes: 1024 * 1024,
             prefetch_bytes: 64 * 1024 * 1024,
             max_poll_records: 500,
-            assignors: vec![
-                Arc::new(RangeAssignor),
-                Arc::new(CooperativeStickyAssignor::default()),
-            ],
+            assignors: vec![Arc::new(RangeAssignor), Arc::new(CooperativeStickyAssignor)],
             enable_auto_commit: false,
             auto_commit_interval: Duration::from_secs(5),
             check_crcs: true,

@@ -42,7 +42,6 @@ pub(crate) struct Metadata {
     controller: Option<BrokerId>,
     brokers: BTreeMap<BrokerId, Endpoint>,
     topics: BTreeMap<Arc<str>, Topic>,
-    names: BTreeMap<TopicId, Arc<str>>,
     errors: BTreeMap<String, ErrorCode>,
     /// Topics somebody works with; refreshes ask for these.
     wanted: BTreeSet<String>,
@@ -101,10 +100,6 @@ impl Metadata {
             .map_or(TopicId::NIL, |topic| topic.id)
     }
 
-    pub(crate) fn topic_name(&self, id: TopicId) -> Option<&Arc<str>> {
-        self.names.get(&id)
-    }
-
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<Leader> {
         let index = usize::try_from(partition).ok()?;
         *self.topics.get(topic)?.leaders.get(index)?
@@ -140,9 +135,8 @@ impl Metadata {
             if matches!(
                 code,
                 ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
-            ) && let Some(gone) = self.topics.remove(name)
-            {
-                self.names.remove(&gone.id);
+            ) {
+                self.topics.remove(name);
             }
             return;
         }
@@ -150,7 +144,6 @@ impl Metadata {
         let old = self.topics.remove(&name).unwrap_or_default();
         // The same name with another id is another topic: nothing known of the old one holds.
         let same = old.id == answer.topic_id;
-        self.names.remove(&old.id);
         let count = answer
             .partitions
             .iter()
@@ -187,9 +180,6 @@ impl Metadata {
             };
             topic.leaders[index] = Some(leader).filter(|leader| leader.broker >= 0);
             topic.epochs[index] = partition.leader_epoch;
-        }
-        if !topic.id.is_nil() {
-            self.names.insert(topic.id, Arc::clone(&name));
         }
         self.topics.insert(name, topic);
     }
@@ -292,11 +282,7 @@ mod tests {
             })
         );
         assert_eq!(metadata.partition_count("t"), Some(1));
-        assert_eq!(metadata.topic_name(TopicId([1; 16])), None);
-        assert_eq!(
-            metadata.topic_name(TopicId([2; 16])).map(|name| &**name),
-            Some("t")
-        );
+        assert_eq!(metadata.topic_id("t"), TopicId([2; 16]));
     }
 
     #[test]

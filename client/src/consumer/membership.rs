@@ -191,12 +191,6 @@ impl Membership {
         std::mem::take(&mut self.events)
     }
 
-    /// Nothing to settle: either not a member or a member with a complete assignment.
-    pub(crate) fn is_settled(&self) -> bool {
-        matches!(self.state, State::Out | State::Failed)
-            || (self.state == State::Stable && self.returning.is_none())
-    }
-
     /// Subscribes to `topics`, all of them; an empty list leaves the group.
     pub(crate) fn on_subscribe(&mut self, topics: Vec<String>, now: Instant) {
         self.last_poll = now;
@@ -210,7 +204,7 @@ impl Membership {
         }
         self.topics = topics;
         match self.state {
-            State::Out | State::Idle | State::Failed => self.to_join(now, "subscribed"),
+            State::Out | State::Idle | State::Failed => self.plan_join(now, "subscribed"),
             State::Stable => self.rejoin(now, "the subscription changed"),
             _ => {}
         }
@@ -222,7 +216,7 @@ impl Membership {
         self.last_poll = now;
         let again = polling && self.state == State::Idle;
         if again {
-            self.to_join(now, "polled again");
+            self.plan_join(now, "polled again");
         }
         again
     }
@@ -231,11 +225,11 @@ impl Membership {
     pub(crate) fn on_rebalance_done(&mut self, now: Instant) {
         if self.state == State::Revoking {
             self.owned.clear();
-            self.to_join(now, "gave its partitions back");
+            self.plan_join(now, "gave its partitions back");
         } else if let Some(returned) = self.returning.take() {
             self.owned.retain(|partition| !returned.contains(partition));
             if self.state == State::Stable {
-                self.to_join(now, "gave moving partitions back");
+                self.plan_join(now, "gave moving partitions back");
             }
         }
     }
@@ -354,7 +348,7 @@ impl Membership {
             ErrorCode::None => {}
             ErrorCode::MemberIdRequired => {
                 self.member_id = joined.member_id;
-                self.to_join(now, "got its member id");
+                self.plan_join(now, "got its member id");
                 return;
             }
             _ => {
@@ -520,12 +514,12 @@ impl Membership {
             }
             ErrorCode::IllegalGeneration => {
                 self.lose();
-                self.to_join(now, "its generation is over");
+                self.plan_join(now, "its generation is over");
             }
             ErrorCode::UnknownMemberId => {
                 self.lose();
                 self.member_id.clear();
-                self.to_join(now, "the group no longer knows it");
+                self.plan_join(now, "the group no longer knows it");
             }
             code => {
                 self.lose();
@@ -543,11 +537,11 @@ impl Membership {
             self.state = State::Revoking;
             self.join_reason = reason;
         } else {
-            self.to_join(now, reason);
+            self.plan_join(now, reason);
         }
     }
 
-    fn to_join(&mut self, now: Instant, reason: &'static str) {
+    fn plan_join(&mut self, now: Instant, reason: &'static str) {
         self.state = State::ToJoin { not_before: now };
         self.join_reason = reason;
     }

@@ -478,13 +478,6 @@ impl Positions {
         }
         ready
     }
-
-    /// Whether [`Positions::take_ready`] would return anything.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.partitions.values().any(|state| {
-            state.started && !state.paused && !state.returning && !state.buffer.is_empty()
-        })
-    }
 }
 
 /// Cuts a piece behind the batch with which it reaches `records_max`; returns the rest.

@@ -43,18 +43,13 @@ fn flat<'a>(topics: impl Iterator<Item = (&'a String, &'a Vec<i32>)>) -> Vec<Top
 pub(crate) fn encode_subscription(member: &MemberSubscription) -> Bytes {
     let owned = by_topic(&member.owned_partitions)
         .into_iter()
-        .map(|(topic, partitions)| told::TopicPartition {
-            topic,
-            partitions,
-            ..told::TopicPartition::default()
-        });
+        .map(|(topic, partitions)| told::TopicPartition { topic, partitions });
     let message = ConsumerProtocolSubscription {
         topics: member.topics.clone(),
         user_data: member.user_data.clone(),
         owned_partitions: owned.collect(),
         generation_id: member.generation_id,
         rack_id: member.rack_id.clone(),
-        ..ConsumerProtocolSubscription::default()
     };
     encode_prefixed(&message, ConsumerProtocolSubscription::MAX_VERSION)
         .expect("topic names are shorter than 32 KiB and the newest version has every field")
@@ -86,15 +81,10 @@ pub(crate) fn decode_subscription(
 pub(crate) fn encode_assignment(assignment: &MemberAssignment) -> Bytes {
     let assigned = by_topic(&assignment.partitions)
         .into_iter()
-        .map(|(topic, partitions)| given::TopicPartition {
-            topic,
-            partitions,
-            ..given::TopicPartition::default()
-        });
+        .map(|(topic, partitions)| given::TopicPartition { topic, partitions });
     let message = ConsumerProtocolAssignment {
         assigned_partitions: assigned.collect(),
         user_data: assignment.user_data.clone(),
-        ..ConsumerProtocolAssignment::default()
     };
     encode_prefixed(&message, ConsumerProtocolAssignment::MAX_VERSION)
         .expect("topic names are shorter than 32 KiB and the newest version has every field")

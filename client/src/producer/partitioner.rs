@@ -14,10 +14,6 @@ use crate::runtime::Chance;
 /// assert_eq!(flumen_client::murmur2(b"21"), -973_932_308);
 /// ```
 #[must_use]
-#[expect(
-    clippy::many_single_char_names,
-    reason = "the names of the published algorithm"
-)]
 pub fn murmur2(data: &[u8]) -> i32 {
     const M: u32 = 0x5bd1_e995;
     const R: u32 = 24;

@@ -14,7 +14,7 @@
 //!
 //! Source: Kafka `Sender`, `TransactionManager`, `TxnPartitionMap`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +98,27 @@ enum Where {
     Waiting { not_before: Instant },
 }
 
+/// An attempt that came to nothing.
+#[derive(Debug)]
+struct Failed {
+    fate: Fate,
+    error: Option<ClientError>,
+    now: Instant,
+}
+
+/// What an attempt says about the batch being in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// This attempt did not bring it there. An earlier one may have.
+    Refused,
+    /// It may have.
+    Unknown,
+    /// The broker judged the sequence: no attempt has.
+    Judged,
+}
+
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 struct Numbered {
     batch_id: BatchId,
@@ -124,6 +145,8 @@ struct Partition {
     established: bool,
     /// A gap has to be closed by the next epoch.
     restart: bool,
+    /// Requests still out whose batch was given up: they may yet change what the broker has.
+    abandoned: BTreeSet<RequestId>,
 }
 
 /// See the head of this file.
@@ -171,7 +194,7 @@ impl Sender {
         let stale = self.config.guarantee == Guarantee::Transactional
             && partition.identity != self.identity;
         let limit = match self.config.guarantee {
-            Guarantee::Idempotent if !partition.established || stale => 1,
+            Guarantee::Idempotent if !partition.established => 1,
             _ => self.config.max_in_flight,
         };
         let calm = partition
@@ -328,7 +351,19 @@ impl Sender {
             match answer {
                 Some(answer) => self.on_answer(request, answer, now, &mut effects),
                 // A partition the broker does not mention: as if it had not answered.
-                None => self.put_back(slot, request, now, true, None),
+                None => {
+                    if let Some(index) = self.position(slot, request) {
+                        self.put_back(
+                            slot,
+                            index,
+                            Failed {
+                                fate: Fate::Unknown,
+                                error: None,
+                                now,
+                            },
+                        );
+                    }
+                }
             }
             self.restart_if_certain(slot);
         }
@@ -343,8 +378,16 @@ impl Sender {
         uncertain: bool,
         now: Instant,
     ) -> Effects {
+        let fate = if uncertain {
+            Fate::Unknown
+        } else {
+            Fate::Refused
+        };
         for slot in self.arrived(request).unwrap_or_default() {
-            self.put_back(slot, request, now, uncertain, Some(error.clone()));
+            if let Some(index) = self.position(slot, request) {
+                let error = Some(error.clone());
+                self.put_back(slot, index, Failed { fate, error, now });
+            }
             self.restart_if_certain(slot);
         }
         Effects {
@@ -358,6 +401,9 @@ impl Sender {
         if let Some(count) = self.in_flight.get_mut(&broker) {
             *count -= 1;
         }
+        for slot in &slots {
+            self.partitions[*slot].abandoned.remove(&request);
+        }
         Some(slots)
     }
 
@@ -369,26 +415,21 @@ impl Sender {
             .position(|batch| batch.place == place)
     }
 
-    fn put_back(
-        &mut self,
-        slot: Slot,
-        request: RequestId,
-        now: Instant,
-        uncertain: bool,
-        error: Option<ClientError>,
-    ) {
-        let Some(index) = self.position(slot, request) else {
-            return;
-        };
+    /// The batch waits to be sent again.
+    fn put_back(&mut self, slot: Slot, index: usize, failed: Failed) {
         let batch = &mut self.partitions[slot].window[index];
-        let backoff =
-            self.config.retry_backoff * 2_u32.pow(batch.attempts.min(5).saturating_sub(1));
+        let doubling = 2_u32.pow(batch.attempts.min(5).saturating_sub(1));
+        let backoff = (self.config.retry_backoff * doubling).min(BACKOFF_MAX);
         batch.place = Where::Waiting {
-            not_before: now + backoff.min(Duration::from_secs(1)),
+            not_before: failed.now + backoff,
         };
-        batch.uncertain = uncertain;
-        if error.is_some() {
-            batch.last_error = error;
+        batch.uncertain = match failed.fate {
+            Fate::Refused => batch.uncertain,
+            Fate::Unknown => true,
+            Fate::Judged => false,
+        };
+        if failed.error.is_some() {
+            batch.last_error = failed.error;
         }
     }
 
@@ -420,21 +461,21 @@ impl Sender {
                 self.finish(slot, index, Ok(delivered), effects);
             }
             ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => {
-                self.on_gap(slot, index, request, (code, now), effects);
+                self.on_gap(slot, index, (code, now), effects);
             }
             ErrorCode::InvalidProducerEpoch if self.config.guarantee == Guarantee::Idempotent => {
-                self.on_gap(slot, index, request, (code, now), effects);
+                self.on_gap(slot, index, (code, now), effects);
             }
             code if code.is_retriable() => {
-                let uncertain = matches!(
-                    code,
+                let fate = match code {
                     ErrorCode::RequestTimedOut
-                        | ErrorCode::NotEnoughReplicasAfterAppend
-                        | ErrorCode::NetworkException
-                );
+                    | ErrorCode::NotEnoughReplicasAfterAppend
+                    | ErrorCode::NetworkException => Fate::Unknown,
+                    _ => Fate::Refused,
+                };
                 effects.refresh_metadata = true;
-                let error = self.refusal(slot, index, code, answer.message.as_deref());
-                self.put_back(slot, request, now, uncertain, Some(error));
+                let error = Some(self.refusal(slot, index, code, answer.message.as_deref()));
+                self.put_back(slot, index, Failed { fate, error, now });
             }
             code => {
                 let error = self.refusal(slot, index, code, answer.message.as_deref());
@@ -448,7 +489,6 @@ impl Sender {
         &mut self,
         slot: Slot,
         index: usize,
-        request: RequestId,
         (code, now): (ErrorCode, Instant),
         effects: &mut Effects,
     ) {
@@ -459,7 +499,12 @@ impl Sender {
         }
         // Behind another batch it only says that that one has not arrived: it will be sent again after it.
         let first = index == 0;
-        self.put_back(slot, request, now, false, Some(error));
+        let failed = Failed {
+            fate: Fate::Judged,
+            error: Some(error),
+            now,
+        };
+        self.put_back(slot, index, failed);
         let partition = &mut self.partitions[slot];
         if first && self.config.guarantee == Guarantee::Idempotent {
             partition.restart = true;
@@ -476,7 +521,7 @@ impl Sender {
     ) {
         let partition = &mut self.partitions[slot];
         let alone = partition.window.len() == 1;
-        let certain = partition.window[index].attempts == 1;
+        let certain = !partition.window[index].uncertain;
         match self.config.guarantee {
             Guarantee::Plain => {}
             // The caller aborts, and the next transaction begins in a new epoch.
@@ -510,17 +555,26 @@ impl Sender {
         });
     }
 
-    /// Closes a gap once nothing is out and nothing is uncertain: what is left starts at 0 in the next epoch.
+    /// Closes a gap once nothing is out and it is certain what the old epoch left: what remains starts at 0 in the next epoch.
+    ///
+    /// If the first batch of the window is not in the log, none behind it is: the broker had a state, and takes no gap.
     fn restart_if_certain(&mut self, slot: Slot) {
         let guarantee = self.config.guarantee;
         let partition = &mut self.partitions[slot];
-        let open = partition
-            .window
-            .iter()
-            .any(|batch| matches!(batch.place, Where::InFlight(_)) || batch.uncertain);
+        let out = |batch: &Numbered| matches!(batch.place, Where::InFlight(_));
+        let open = partition.window.iter().any(out)
+            || !partition.abandoned.is_empty()
+            || partition
+                .window
+                .front()
+                .is_some_and(|first| first.uncertain);
         if !partition.restart || open {
             return;
         }
+        partition
+            .window
+            .iter_mut()
+            .for_each(|batch| batch.uncertain = false);
         partition.restart = false;
         partition.established = false;
         partition.next_sequence = 0;
@@ -578,6 +632,9 @@ impl Sender {
                     Guarantee::Transactional => abortable(error),
                     _ => error,
                 };
+                if let Where::InFlight(request) = batch.place {
+                    self.partitions[slot].abandoned.insert(request);
+                }
                 if self.config.guarantee == Guarantee::Idempotent && sent {
                     self.partitions[slot].restart = true;
                 }
