@@ -9,6 +9,7 @@ mod outbox;
 mod pending;
 pub mod record;
 pub mod registry;
+mod rest;
 pub mod retry;
 mod runtime;
 pub mod schema;
@@ -18,8 +19,10 @@ pub mod source;
 mod source_task;
 pub mod state;
 pub mod status;
+mod supervisor;
 mod task;
 mod topics;
 pub mod value;
+pub mod worker;
 
 pub use topics::InternalTopics;

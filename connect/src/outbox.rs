@@ -34,7 +34,11 @@ impl Encoded {
     /// An upper bound of its bytes in a batch of its own.
     pub(crate) fn size(&self) -> usize {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + len(value) + 10).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + len(value) + 10)
+            .sum();
         len(&self.key) + len(&self.value) + headers + 128
     }
 }
@@ -64,7 +68,11 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(compression: Compression) -> Outbox {
-        Outbox { compression, targets: BTreeMap::new(), positions: BTreeMap::new() }
+        Outbox {
+            compression,
+            targets: BTreeMap::new(),
+            positions: BTreeMap::new(),
+        }
     }
 
     /// Whether the number of partitions of `topic` must be told first.
@@ -75,19 +83,37 @@ impl Outbox {
     /// `topic` has so many partitions.
     pub(crate) fn learn(&mut self, topic: &Arc<str>, partitions: i32) {
         let blocks = (0..partitions.max(1)).map(|_| None).collect();
-        let _ = self.targets.insert(Arc::clone(topic), Target { blocks, turn: 0, run: 0 });
+        let _ = self.targets.insert(
+            Arc::clone(topic),
+            Target {
+                blocks,
+                turn: 0,
+                run: 0,
+            },
+        );
     }
 
     /// Adds a record; gives back a block that is full now.
     ///
     /// # Errors
     /// A sentence: the record names a partition that the topic does not have.
-    pub(crate) fn push(&mut self, topic: &Arc<str>, record: &Encoded) -> Result<Option<Full>, String> {
-        let target = self.targets.get_mut(topic).expect("partitions are learnt before the first record");
+    pub(crate) fn push(
+        &mut self,
+        topic: &Arc<str>,
+        record: &Encoded,
+    ) -> Result<Option<Full>, String> {
+        let target = self
+            .targets
+            .get_mut(topic)
+            .expect("partitions are learnt before the first record");
         let count = i32::try_from(target.blocks.len()).expect("made from an i32");
         let partition = match (record.partition, &record.key) {
             (Some(partition), _) if (0..count).contains(&partition) => partition,
-            (Some(partition), _) => return Err(format!("topic {topic} has {count} partitions, the record names {partition}")),
+            (Some(partition), _) => {
+                return Err(format!(
+                    "topic {topic} has {count} partitions, the record names {partition}"
+                ));
+            }
             (None, Some(key)) => partition_for_key(key, count),
             (None, None) => target.next_turn(),
         };
@@ -95,17 +121,34 @@ impl Outbox {
         let compression = self.compression;
         // A batch beyond max.message.bytes is refused as a whole, so a large record goes into a block of its own.
         let before = slot.take_if(|block| block.size_bytes() + record.size() > BATCH_BYTES_MAX);
-        let block = slot.get_or_insert_with(|| RecordBlock::with_capacity(compression, BLOCK_BYTES + 4096));
-        let headers: Vec<(&[u8], Option<&[u8]>)> = record.headers.iter().map(|(name, value)| (&name[..], value.as_deref())).collect();
-        block.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &headers);
+        let block =
+            slot.get_or_insert_with(|| RecordBlock::with_capacity(compression, BLOCK_BYTES + 4096));
+        let headers: Vec<(&[u8], Option<&[u8]>)> = record
+            .headers
+            .iter()
+            .map(|(name, value)| (&name[..], value.as_deref()))
+            .collect();
+        block.push(
+            record.timestamp,
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &headers,
+        );
         let full = before.or_else(|| slot.take_if(|block| block.size_bytes() >= BLOCK_BYTES));
-        Ok(full.map(|block| Full { topic: Arc::clone(topic), partition, block }))
+        Ok(full.map(|block| Full {
+            topic: Arc::clone(topic),
+            partition,
+            block,
+        }))
     }
 
     /// Notes how far the batch brings the connector.
     pub(crate) fn note(&mut self, connector: &str, batch: &SourceBatch) {
         for position in &batch.positions {
-            let _ = self.positions.insert(offsets::encode_key(connector, &position.partition), offsets::encode_offset(&position.offset));
+            let _ = self.positions.insert(
+                offsets::encode_key(connector, &position.partition),
+                offsets::encode_offset(&position.offset),
+            );
         }
     }
 
@@ -115,7 +158,11 @@ impl Outbox {
         for (topic, target) in &mut self.targets {
             for (partition, slot) in target.blocks.iter_mut().enumerate() {
                 let partition = i32::try_from(partition).expect("made from an i32");
-                full.extend(slot.take().map(|block| Full { topic: Arc::clone(topic), partition, block }));
+                full.extend(slot.take().map(|block| Full {
+                    topic: Arc::clone(topic),
+                    partition,
+                    block,
+                }));
             }
         }
         (full, std::mem::take(&mut self.positions))
@@ -160,7 +207,9 @@ impl Open {
             (Boundary::Mid, _) => false,
             (Boundary::Here, _) | (Boundary::Any, Rule::Poll) => true,
             (Boundary::Any, Rule::Connector) => false,
-            (Boundary::Any, Rule::Interval(age, bytes)) => self.bytes >= bytes || now.saturating_duration_since(self.since) >= age,
+            (Boundary::Any, Rule::Interval(age, bytes)) => {
+                self.bytes >= bytes || now.saturating_duration_since(self.since) >= age
+            }
         }
     }
 }
@@ -171,7 +220,13 @@ mod tests {
     use crate::record::SourcePosition;
 
     fn record(key: Option<&'static str>, bytes: usize) -> Encoded {
-        Encoded { partition: None, key: key.map(Bytes::from), value: Some(vec![b'x'; bytes].into()), headers: Vec::new(), timestamp: 1 }
+        Encoded {
+            partition: None,
+            key: key.map(Bytes::from),
+            value: Some(vec![b'x'; bytes].into()),
+            headers: Vec::new(),
+            timestamp: 1,
+        }
     }
 
     #[test]
@@ -190,8 +245,14 @@ mod tests {
         sizes[usize::try_from(partition_for_key(b"k", 3)).unwrap()] -= 10;
         assert_eq!(sizes, [150, 100, 100]);
         assert!(outbox.finish().0.is_empty());
-        let wrong = Encoded { partition: Some(3), ..record(None, 1) };
-        assert_eq!(outbox.push(&topic, &wrong).unwrap_err(), "topic t has 3 partitions, the record names 3");
+        let wrong = Encoded {
+            partition: Some(3),
+            ..record(None, 1)
+        };
+        assert_eq!(
+            outbox.push(&topic, &wrong).unwrap_err(),
+            "topic t has 3 partitions, the record names 3"
+        );
     }
 
     #[test]
@@ -199,22 +260,72 @@ mod tests {
         let topic: Arc<str> = "t".into();
         let mut outbox = Outbox::new(Compression::None);
         outbox.learn(&topic, 1);
-        assert!(outbox.push(&topic, &record(None, 200_000)).unwrap().is_none());
-        assert_eq!(outbox.push(&topic, &record(None, 100_000)).unwrap().unwrap().block.len(), 2);
-        assert!(outbox.push(&topic, &record(None, 200_000)).unwrap().is_none());
-        assert_eq!(outbox.push(&topic, &record(None, 900_000)).unwrap().unwrap().block.len(), 1, "the two do not fit together");
+        assert!(
+            outbox
+                .push(&topic, &record(None, 200_000))
+                .unwrap()
+                .is_none()
+        );
+        assert_eq!(
+            outbox
+                .push(&topic, &record(None, 100_000))
+                .unwrap()
+                .unwrap()
+                .block
+                .len(),
+            2
+        );
+        assert!(
+            outbox
+                .push(&topic, &record(None, 200_000))
+                .unwrap()
+                .is_none()
+        );
+        assert_eq!(
+            outbox
+                .push(&topic, &record(None, 900_000))
+                .unwrap()
+                .unwrap()
+                .block
+                .len(),
+            1,
+            "the two do not fit together"
+        );
         for at in [1, 2] {
-            let position = SourcePosition { partition: [("f".to_owned(), "x".into())].into(), offset: [("position".to_owned(), at.into())].into() };
-            outbox.note("c", &SourceBatch { positions: vec![position], ..SourceBatch::default() });
+            let position = SourcePosition {
+                partition: [("f".to_owned(), "x".into())].into(),
+                offset: [("position".to_owned(), at.into())].into(),
+            };
+            outbox.note(
+                "c",
+                &SourceBatch {
+                    positions: vec![position],
+                    ..SourceBatch::default()
+                },
+            );
         }
-        assert_eq!(outbox.finish().1, [(r#"["c",{"f":"x"}]"#.to_owned(), r#"{"position":2}"#.to_owned())].into());
+        assert_eq!(
+            outbox.finish().1,
+            [(
+                r#"["c",{"f":"x"}]"#.to_owned(),
+                r#"{"position":2}"#.to_owned()
+            )]
+            .into()
+        );
     }
 
     #[test]
     fn a_transaction_ends_where_its_rule_says_and_never_in_the_middle() {
         let since = crate::runtime::now();
         let later = since + Duration::from_millis(100);
-        let due = |boundary, rule, bytes, now| Open { since, bytes, boundary }.is_due(rule, now);
+        let due = |boundary, rule, bytes, now| {
+            Open {
+                since,
+                bytes,
+                boundary,
+            }
+            .is_due(rule, now)
+        };
         let interval = Rule::Interval(Duration::from_millis(100), 10);
         assert!(!due(Boundary::Any, interval, 9, since));
         assert!(due(Boundary::Any, interval, 10, since));

@@ -38,22 +38,47 @@ pub(crate) struct Limits {
 impl Pending {
     /// Begins at these offsets.
     pub(crate) fn new(positions: BTreeMap<TopicPartition, i64>) -> Pending {
-        Pending { positions, ..Pending::default() }
+        Pending {
+            positions,
+            ..Pending::default()
+        }
     }
 
     /// Adds records of one partition and moves its range to `next_offset`. Gives back those that cannot be decoded.
-    pub(crate) fn add(&mut self, partition: &TopicPartition, records: Vec<Record>, next_offset: i64, decode: &Decode<'_>, now: Instant) -> Vec<DeadLetter> {
-        let start = self.positions.get(partition).copied().unwrap_or(next_offset);
-        let index = self.batches.iter().position(|batch| batch.topic_partition == *partition).unwrap_or_else(|| {
-            self.batches.push(SinkBatch { topic_partition: partition.clone(), start_offset: start, next_offset: start, records: Vec::new() });
-            self.raw.push(Vec::new());
-            self.batches.len() - 1
-        });
+    pub(crate) fn add(
+        &mut self,
+        partition: &TopicPartition,
+        records: Vec<Record>,
+        next_offset: i64,
+        decode: &Decode<'_>,
+        now: Instant,
+    ) -> Vec<DeadLetter> {
+        let start = self
+            .positions
+            .get(partition)
+            .copied()
+            .unwrap_or(next_offset);
+        let index = self
+            .batches
+            .iter()
+            .position(|batch| batch.topic_partition == *partition)
+            .unwrap_or_else(|| {
+                self.batches.push(SinkBatch {
+                    topic_partition: partition.clone(),
+                    start_offset: start,
+                    next_offset: start,
+                    records: Vec::new(),
+                });
+                self.raw.push(Vec::new());
+                self.batches.len() - 1
+            });
         let (batch, raw) = (&mut self.batches[index], &mut self.raw[index]);
         let mut letters = Vec::new();
         batch.records.reserve(records.len());
         for record in records {
-            self.bytes += record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len) + 32;
+            self.bytes += record.key.as_ref().map_or(0, Bytes::len)
+                + record.value.as_ref().map_or(0, Bytes::len)
+                + 32;
             match decode.record(&partition.topic, &record) {
                 Ok(decoded) => {
                     batch.records.push(decoded);
@@ -70,14 +95,21 @@ impl Pending {
 
     /// Whether it should be written now.
     pub(crate) fn is_due(&self, limits: Limits, now: Instant) -> bool {
-        self.records >= limits.records || self.bytes >= limits.bytes || self.wait(limits, now).is_some_and(|left| left.is_zero())
+        self.records >= limits.records
+            || self.bytes >= limits.bytes
+            || self.wait(limits, now).is_some_and(|left| left.is_zero())
     }
 
     /// How long it may still wait; `None`: there is nothing.
     pub(crate) fn wait(&self, limits: Limits, now: Instant) -> Option<Duration> {
         // A range without records costs the target a transaction: it waits ten times as long.
-        let patience = if self.records > 0 { limits.linger } else { (limits.linger * 10).max(Duration::from_secs(1)) };
-        self.since.map(|since| (since + patience).saturating_duration_since(now))
+        let patience = if self.records > 0 {
+            limits.linger
+        } else {
+            (limits.linger * 10).max(Duration::from_secs(1))
+        };
+        self.since
+            .map(|since| (since + patience).saturating_duration_since(now))
     }
 
     /// What to write; empty: nothing was read.
@@ -91,13 +123,27 @@ impl Pending {
         rejected.sort_by_key(|r| std::cmp::Reverse((r.batch, r.record)));
         rejected.dedup_by_key(|r| (r.batch, r.record));
         let mut letters = Vec::new();
-        for RejectedRecord { batch, record, reason } in rejected {
-            if self.batches.get(batch).is_none_or(|batch| record >= batch.records.len()) {
+        for RejectedRecord {
+            batch,
+            record,
+            reason,
+        } in rejected
+        {
+            if self
+                .batches
+                .get(batch)
+                .is_none_or(|batch| record >= batch.records.len())
+            {
                 continue;
             }
             let _ = self.batches[batch].records.remove(record);
             let raw = self.raw[batch].remove(record);
-            letters.push(letter(&self.batches[batch].topic_partition, &raw, Stage::TaskPut, reason));
+            letters.push(letter(
+                &self.batches[batch].topic_partition,
+                &raw,
+                Stage::TaskPut,
+                reason,
+            ));
             self.records -= 1;
         }
         letters.reverse();
@@ -106,8 +152,16 @@ impl Pending {
 
     /// It was written: the next ranges begin behind it. Returns where each partition is now.
     pub(crate) fn written(&mut self) -> BTreeMap<TopicPartition, i64> {
-        let moved: BTreeMap<TopicPartition, i64> = self.batches.drain(..).map(|batch| (batch.topic_partition, batch.next_offset)).collect();
-        self.positions.extend(moved.iter().map(|(partition, next)| (partition.clone(), *next)));
+        let moved: BTreeMap<TopicPartition, i64> = self
+            .batches
+            .drain(..)
+            .map(|batch| (batch.topic_partition, batch.next_offset))
+            .collect();
+        self.positions.extend(
+            moved
+                .iter()
+                .map(|(partition, next)| (partition.clone(), *next)),
+        );
         self.raw.clear();
         self.records = 0;
         self.bytes = 0;
@@ -125,10 +179,33 @@ pub(crate) struct Decode<'a> {
 
 impl Decode<'_> {
     fn record(&self, topic: &str, record: &Record) -> Result<SinkRecord, (Stage, String)> {
-        let key = self.key.decode(topic, record.key.as_ref()).map_err(|e| (Stage::KeyConverter, e.0))?;
-        let value = self.value.decode(topic, record.value.as_ref()).map_err(|e| (Stage::ValueConverter, e.0))?;
-        let headers = if record.headers.is_empty() { Vec::new() } else { record.headers.iter_owned().map(|(name, value)| Header { name: Text::from(&*name), value }).collect() };
-        Ok(SinkRecord { offset: record.offset, timestamp: record.timestamp, key, value, headers })
+        let key = self
+            .key
+            .decode(topic, record.key.as_ref())
+            .map_err(|e| (Stage::KeyConverter, e.0))?;
+        let value = self
+            .value
+            .decode(topic, record.value.as_ref())
+            .map_err(|e| (Stage::ValueConverter, e.0))?;
+        let headers = if record.headers.is_empty() {
+            Vec::new()
+        } else {
+            record
+                .headers
+                .iter_owned()
+                .map(|(name, value)| Header {
+                    name: Text::from(&*name),
+                    value,
+                })
+                .collect()
+        };
+        Ok(SinkRecord {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key,
+            value,
+            headers,
+        })
     }
 }
 
@@ -139,7 +216,11 @@ fn letter(partition: &TopicPartition, record: &Record, stage: Stage, reason: Str
         place: None,
         key: record.key.clone(),
         value: record.value.clone(),
-        headers: record.headers.iter_owned().map(|(name, value)| (name.into_owned(), value)).collect(),
+        headers: record
+            .headers
+            .iter_owned()
+            .map(|(name, value)| (name.into_owned(), value))
+            .collect(),
         timestamp: Some(record.timestamp),
         stage,
         reason,
@@ -154,33 +235,85 @@ mod tests {
     use flumen_client::Headers;
 
     fn record(offset: i64, value: &'static str) -> Record {
-        Record { offset, timestamp: 1, key: None, value: Some(Bytes::from(value)), headers: Headers::default() }
+        Record {
+            offset,
+            timestamp: 1,
+            key: None,
+            value: Some(Bytes::from(value)),
+            headers: Headers::default(),
+        }
     }
 
     #[test]
     fn ranges_are_adjacent_over_gaps_bad_and_refused_records() {
         let (tp, json) = (TopicPartition::new("t", 0), JsonConverter::new(false));
-        let decode = Decode { key: &StringConverter, value: &json };
+        let decode = Decode {
+            key: &StringConverter,
+            value: &json,
+        };
         let now = crate::runtime::now();
         let mut pending = Pending::new([(tp.clone(), 5)].into());
-        let letters = pending.add(&tp, vec![record(7, "1"), record(8, "{"), record(9, "3")], 12, &decode, now);
-        assert!(letters[0].describe().starts_with("t-0 offset 8: no JSON"), "{}", letters[0].describe());
-        assert!(pending.add(&tp, vec![record(12, "4")], 13, &decode, now).is_empty());
+        let letters = pending.add(
+            &tp,
+            vec![record(7, "1"), record(8, "{"), record(9, "3")],
+            12,
+            &decode,
+            now,
+        );
+        assert!(
+            letters[0].describe().starts_with("t-0 offset 8: no JSON"),
+            "{}",
+            letters[0].describe()
+        );
+        assert!(
+            pending
+                .add(&tp, vec![record(12, "4")], 13, &decode, now)
+                .is_empty()
+        );
         let batch = &pending.batches()[0];
-        assert_eq!((batch.start_offset, batch.next_offset, batch.records.len()), (5, 13, 3));
-        let refused = [0, 2].map(|record| RejectedRecord { batch: 0, record, reason: "no".to_owned() });
+        assert_eq!(
+            (batch.start_offset, batch.next_offset, batch.records.len()),
+            (5, 13, 3)
+        );
+        let refused = [0, 2].map(|record| RejectedRecord {
+            batch: 0,
+            record,
+            reason: "no".to_owned(),
+        });
         let letters = pending.reject(refused.into());
-        assert_eq!(letters.iter().map(|letter| letter.position.unwrap().1).collect::<Vec<_>>(), [7, 12]);
+        assert_eq!(
+            letters
+                .iter()
+                .map(|letter| letter.position.unwrap().1)
+                .collect::<Vec<_>>(),
+            [7, 12]
+        );
         assert_eq!(pending.batches()[0].records[0].value.value, Value::Int64(3));
         assert_eq!(pending.written(), [(tp.clone(), 13)].into());
         let _ = pending.add(&tp, vec![], 20, &decode, now);
-        assert_eq!((pending.batches()[0].start_offset, pending.batches()[0].next_offset), (13, 20));
+        assert_eq!(
+            (
+                pending.batches()[0].start_offset,
+                pending.batches()[0].next_offset
+            ),
+            (13, 20)
+        );
     }
 
     #[test]
     fn a_batch_is_written_when_it_is_full_or_old_and_an_empty_range_waits_longer() {
-        let (tp, decode) = (TopicPartition::new("t", 0), Decode { key: &StringConverter, value: &StringConverter });
-        let limits = Limits { records: 2, bytes: 1000, linger: Duration::from_millis(50) };
+        let (tp, decode) = (
+            TopicPartition::new("t", 0),
+            Decode {
+                key: &StringConverter,
+                value: &StringConverter,
+            },
+        );
+        let limits = Limits {
+            records: 2,
+            bytes: 1000,
+            linger: Duration::from_millis(50),
+        };
         let now = crate::runtime::now();
         let mut pending = Pending::new(BTreeMap::new());
         assert!(!pending.is_due(limits, now + Duration::from_secs(99)));

@@ -8,14 +8,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flumen_client::{Admin, Consumer, ConsumerConfig, Isolation, OffsetAndMetadata, OffsetReset, OffsetSpec, Poll, Producer, ProducerConfig};
+use flumen_client::{
+    Admin, Consumer, ConsumerConfig, Isolation, OffsetAndMetadata, OffsetReset, OffsetSpec, Poll,
+    Producer, ProducerConfig,
+};
 use flumen_protocol::compression::DecompressionLimit;
 
 use crate::error::TaskError;
 use crate::pending::{Decode, Limits, Pending};
 use crate::record::TopicPartition;
 use crate::runtime;
-use crate::sink::{AssignedPartition, Close, SinkConnector, SinkContext, SinkTask, StartAt, Written};
+use crate::sink::{
+    AssignedPartition, Close, SinkConnector, SinkContext, SinkTask, StartAt, Written,
+};
 use crate::task::{Control, TaskParts, client_error, send_and_wait};
 
 /// How often new topics and partitions are looked for.
@@ -34,14 +39,23 @@ pub(crate) fn group_id(connector: &str) -> String {
 ///
 /// # Errors
 /// What makes it FAILED.
-pub(crate) async fn run(parts: &TaskParts, connector: &Arc<dyn SinkConnector>, control: &mut Control) -> Result<(), TaskError> {
+pub(crate) async fn run(
+    parts: &TaskParts,
+    connector: &Arc<dyn SinkConnector>,
+    control: &mut Control,
+) -> Result<(), TaskError> {
     let mut backoff = parts.backoff();
     let mut trouble = None;
     while !control.stopping() {
         let mut worked = false;
         let mut task = connector.task(&parts.settings);
         let ended = session(parts, task.as_mut(), control, &mut worked).await;
-        task.close(if matches!(ended, Err(TaskError::Fenced(_))) { Close::Lost } else { Close::Stop }).await;
+        task.close(if matches!(ended, Err(TaskError::Fenced(_))) {
+            Close::Lost
+        } else {
+            Close::Stop
+        })
+        .await;
         if worked {
             backoff.reset();
             trouble = None;
@@ -54,7 +68,11 @@ pub(crate) async fn run(parts: &TaskParts, connector: &Arc<dyn SinkConnector>, c
                 }
                 let pause = backoff.next(after);
                 if backoff.is_news() {
-                    tracing::warn!(task = parts.name(), attempt = backoff.failures(), "opening again in {pause:?}: {cause}");
+                    tracing::warn!(
+                        task = parts.name(),
+                        attempt = backoff.failures(),
+                        "opening again in {pause:?}: {cause}"
+                    );
                 }
                 control.sleep(pause).await;
             }
@@ -65,7 +83,12 @@ pub(crate) async fn run(parts: &TaskParts, connector: &Arc<dyn SinkConnector>, c
 }
 
 /// From a claim to the next. Ends without an error when the task shall stop, and when the partitions have changed.
-async fn session(parts: &TaskParts, task: &mut dyn SinkTask, control: &mut Control, worked: &mut bool) -> Result<(), TaskError> {
+async fn session(
+    parts: &TaskParts,
+    task: &mut dyn SinkTask,
+    control: &mut Control,
+    worked: &mut bool,
+) -> Result<(), TaskError> {
     control.running();
     let partitions = loop {
         let partitions = assigned(parts).await?;
@@ -78,12 +101,24 @@ async fn session(parts: &TaskParts, task: &mut dyn SinkTask, control: &mut Contr
         return Ok(());
     }
     parts.ensure_dead_letter_topic().await?;
+    parts
+        .seen
+        .lock()
+        .extend(partitions.iter().map(|p| p.topic_partition.topic.clone()));
     let owner = format!("worker {} pid {}", parts.worker_id, std::process::id());
-    let context = SinkContext { connector: parts.connector.clone(), task: parts.task, owner, stopping: control.stop.clone() };
+    let context = SinkContext {
+        connector: parts.connector.clone(),
+        task: parts.task,
+        owner,
+        stopping: control.stop.clone(),
+    };
     let starts = task.open(context, &partitions).await?;
     let positions = positions(parts, &partitions, &starts)?;
     let consumer = consumer(parts).await?;
-    consumer.assign(positions.keys().cloned().collect()).await.map_err(client_error)?;
+    consumer
+        .assign(positions.keys().cloned().collect())
+        .await
+        .map_err(client_error)?;
     for (partition, (_, seek)) in &positions {
         consumer.seek(partition, *seek).map_err(client_error)?;
     }
@@ -91,33 +126,64 @@ async fn session(parts: &TaskParts, task: &mut dyn SinkTask, control: &mut Contr
         parts,
         task,
         consumer,
-        pending: Pending::new(positions.iter().map(|(partition, (start, _))| (partition.clone(), *start)).collect()),
+        pending: Pending::new(
+            positions
+                .iter()
+                .map(|(partition, (start, _))| (partition.clone(), *start))
+                .collect(),
+        ),
         dead_letters: None,
         moved: BTreeMap::new(),
         committed_at: runtime::now(),
         looked_at: runtime::now(),
-        known: partitions.into_iter().map(|partition| partition.topic_partition).collect(),
+        known: partitions
+            .into_iter()
+            .map(|partition| partition.topic_partition)
+            .collect(),
     };
     let ended = running.read(control, worked).await;
     running.commit_group(true).await;
-    let _ = running.consumer.close().await;
+    running.consumer.close().await;
     ended
 }
 
 /// The partitions of this task: every `tasks`-th of all, in order, of the topics that exist now.
-async fn partitions_of(parts: &TaskParts) -> Result<BTreeMap<TopicPartition, Option<flumen_protocol::id::TopicId>>, TaskError> {
+async fn partitions_of(
+    parts: &TaskParts,
+) -> Result<BTreeMap<TopicPartition, Option<flumen_protocol::id::TopicId>>, TaskError> {
     let wanted = parts.settings.list("topics");
-    let pattern = parts.settings.opt("topics.regex").map(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")));
-    let pattern = pattern.transpose().map_err(|e| TaskError::fatal(format!("topics.regex: {e}")))?;
+    let pattern = parts
+        .settings
+        .opt("topics.regex")
+        .map(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")));
+    let pattern = pattern
+        .transpose()
+        .map_err(|e| TaskError::fatal(format!("topics.regex: {e}")))?;
     let mut all = BTreeMap::new();
-    for topic in Admin::new(&parts.client).list_topics().await.map_err(client_error)? {
-        let matches = pattern.as_ref().is_some_and(|pattern| !topic.internal && pattern.is_match(&topic.name));
+    for topic in Admin::new(&parts.client)
+        .list_topics()
+        .await
+        .map_err(client_error)?
+    {
+        let matches = pattern
+            .as_ref()
+            .is_some_and(|pattern| !topic.internal && pattern.is_match(&topic.name));
         if wanted.contains(&topic.name) || matches {
             let id = (!topic.id.is_nil()).then_some(topic.id);
-            all.extend(topic.partitions.iter().map(|p| (TopicPartition::new(&topic.name, p.partition), id)));
+            all.extend(
+                topic
+                    .partitions
+                    .iter()
+                    .map(|p| (TopicPartition::new(&topic.name, p.partition), id)),
+            );
         }
     }
-    Ok(all.into_iter().enumerate().filter(|(index, _)| index % parts.tasks == parts.task).map(|(_, entry)| entry).collect())
+    Ok(all
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| index % parts.tasks == parts.task)
+        .map(|(_, entry)| entry)
+        .collect())
 }
 
 /// The same with what the cluster knows of them.
@@ -128,44 +194,80 @@ async fn assigned(parts: &TaskParts) -> Result<Vec<AssignedPartition>, TaskError
         return Ok(Vec::new());
     }
     let admin = Admin::new(&parts.client);
-    let starts = admin.list_offsets(&names, OffsetSpec::Earliest).await.map_err(client_error)?;
-    let ends = admin.list_offsets(&names, OffsetSpec::Latest(Isolation::ReadUncommitted)).await.map_err(client_error)?;
-    let group = admin.group_offsets(&group_id(&parts.connector)).await.map_err(client_error)?;
-    let offset = |of: &BTreeMap<TopicPartition, flumen_client::ListedOffset>, at: &TopicPartition| of.get(at).map_or(0, |found| found.offset);
-    let partitions = mine.into_iter().map(|(topic_partition, topic_id)| AssignedPartition {
-        log_start_offset: offset(&starts, &topic_partition),
-        log_end_offset: offset(&ends, &topic_partition),
-        group_offset: group.get(&topic_partition).copied(),
-        topic_id,
-        topic_partition,
-    });
+    let starts = admin
+        .list_offsets(&names, OffsetSpec::Earliest)
+        .await
+        .map_err(client_error)?;
+    let ends = admin
+        .list_offsets(&names, OffsetSpec::Latest(Isolation::ReadUncommitted))
+        .await
+        .map_err(client_error)?;
+    let group = admin
+        .group_offsets(&group_id(&parts.connector))
+        .await
+        .map_err(client_error)?;
+    let offset = |of: &BTreeMap<TopicPartition, flumen_client::ListedOffset>,
+                  at: &TopicPartition| of.get(at).map_or(0, |found| found.offset);
+    let partitions = mine
+        .into_iter()
+        .map(|(topic_partition, topic_id)| AssignedPartition {
+            log_start_offset: offset(&starts, &topic_partition),
+            log_end_offset: offset(&ends, &topic_partition),
+            group_offset: group.get(&topic_partition).copied(),
+            topic_id,
+            topic_partition,
+        });
     Ok(partitions.collect())
 }
 
 /// Per partition the offset that the target expects next, and the one to read from. They differ where records are gone.
-fn positions(parts: &TaskParts, partitions: &[AssignedPartition], starts: &BTreeMap<TopicPartition, StartAt>) -> Result<BTreeMap<TopicPartition, (i64, i64)>, TaskError> {
+fn positions(
+    parts: &TaskParts,
+    partitions: &[AssignedPartition],
+    starts: &BTreeMap<TopicPartition, StartAt>,
+) -> Result<BTreeMap<TopicPartition, (i64, i64)>, TaskError> {
     let mut positions = BTreeMap::new();
     for partition in partitions {
         let start = match starts.get(&partition.topic_partition) {
             Some(StartAt::Offset(offset)) => *offset,
-            Some(StartAt::Group) | None => partition.group_offset.unwrap_or(partition.log_start_offset),
+            Some(StartAt::Group) | None => {
+                partition.group_offset.unwrap_or(partition.log_start_offset)
+            }
         };
         if start < partition.log_start_offset {
-            lost(parts, &partition.topic_partition, start, partition.log_start_offset)?;
+            lost(
+                parts,
+                &partition.topic_partition,
+                start,
+                partition.log_start_offset,
+            )?;
         }
-        let _ = positions.insert(partition.topic_partition.clone(), (start, start.max(partition.log_start_offset)));
+        let _ = positions.insert(
+            partition.topic_partition.clone(),
+            (start, start.max(partition.log_start_offset)),
+        );
     }
     Ok(positions)
 }
 
 /// Records `[from, upto)` were deleted before they were read.
-fn lost(parts: &TaskParts, partition: &TopicPartition, from: i64, upto: i64) -> Result<(), TaskError> {
-    let words = format!("{partition}: offsets {from} to {} were deleted before they were read", upto - 1);
+fn lost(
+    parts: &TaskParts,
+    partition: &TopicPartition,
+    from: i64,
+    upto: i64,
+) -> Result<(), TaskError> {
+    let words = format!(
+        "{partition}: offsets {from} to {} were deleted before they were read",
+        upto - 1
+    );
     if parts.settings.word("on.data.loss") == "warn" {
         tracing::warn!(task = parts.name(), "{words}; going on at {upto}");
         return Ok(());
     }
-    Err(TaskError::fatal(format!("{words}; on.data.loss=warn goes on behind them")))
+    Err(TaskError::fatal(format!(
+        "{words}; on.data.loss=warn goes on behind them"
+    )))
 }
 
 async fn consumer(parts: &TaskParts) -> Result<Consumer, TaskError> {
@@ -177,17 +279,29 @@ async fn consumer(parts: &TaskParts) -> Result<Consumer, TaskError> {
         ..ConsumerConfig::default()
     };
     for (name, value) in parts.settings.under("consumer.override.") {
-        let wrong = || TaskError::fatal(format!("Invalid value {value} for configuration consumer.override.{name}"));
+        let wrong = || {
+            TaskError::fatal(format!(
+                "Invalid value {value} for configuration consumer.override.{name}"
+            ))
+        };
         let number = || value.trim().parse::<i32>().map_err(|_| wrong());
         match name.as_str() {
             "fetch.min.bytes" => config.fetch_min_bytes = number()?,
             "fetch.max.bytes" => config.fetch_max_bytes = number()?,
             "max.partition.fetch.bytes" => config.max_partition_fetch_bytes = number()?,
-            "fetch.max.wait.ms" => config.fetch_max_wait = Duration::from_millis(u64::try_from(number()?).map_err(|_| wrong())?),
-            _ => tracing::warn!(task = parts.name(), "consumer.override.{name} is not known here and has no effect"),
+            "fetch.max.wait.ms" => {
+                config.fetch_max_wait =
+                    Duration::from_millis(u64::try_from(number()?).map_err(|_| wrong())?)
+            }
+            _ => tracing::warn!(
+                task = parts.name(),
+                "consumer.override.{name} is not known here and has no effect"
+            ),
         }
     }
-    Consumer::new(&parts.client, config).await.map_err(client_error)
+    Consumer::new(&parts.client, config)
+        .await
+        .map_err(client_error)
 }
 
 struct Running<'a> {
@@ -206,7 +320,11 @@ struct Running<'a> {
 impl Running<'_> {
     async fn read(&mut self, control: &mut Control, worked: &mut bool) -> Result<(), TaskError> {
         let settings = &self.parts.settings;
-        let limits = Limits { records: settings.count("sink.batch.records"), bytes: settings.count("sink.batch.bytes"), linger: settings.duration("sink.linger.ms") };
+        let limits = Limits {
+            records: settings.count("sink.batch.records"),
+            bytes: settings.count("sink.batch.bytes"),
+            linger: settings.duration("sink.linger.ms"),
+        };
         while !control.stopping() {
             if control.paused() {
                 self.write(control).await?;
@@ -214,10 +332,24 @@ impl Running<'_> {
                 control.until_resumed().await;
                 continue;
             }
-            let wait = self.pending.wait(limits, runtime::now()).unwrap_or(POLL_WAIT).min(POLL_WAIT);
-            match self.consumer.poll_batches(wait).await.map_err(client_error)? {
+            let wait = self
+                .pending
+                .wait(limits, runtime::now())
+                .unwrap_or(POLL_WAIT)
+                .min(POLL_WAIT);
+            match self
+                .consumer
+                .poll_batches(wait)
+                .await
+                .map_err(client_error)?
+            {
                 Poll::Records(fetched) => self.take(fetched).await?,
-                Poll::PositionLost { partition, position, log_start, log_end } => self.position_lost(&partition, position, log_start, log_end)?,
+                Poll::PositionLost {
+                    partition,
+                    position,
+                    log_start,
+                    log_end,
+                } => self.position_lost(&partition, position, log_start, log_end)?,
                 _ => {}
             }
             if self.pending.is_due(limits, runtime::now()) {
@@ -235,23 +367,39 @@ impl Running<'_> {
     }
 
     async fn take(&mut self, fetched: Vec<flumen_client::FetchedRecords>) -> Result<(), TaskError> {
-        let decode = Decode { key: &*self.parts.key_converter, value: &*self.parts.value_converter };
+        let decode = Decode {
+            key: &*self.parts.key_converter,
+            value: &*self.parts.value_converter,
+        };
         let mut letters = Vec::new();
         for piece in fetched {
             let records: Result<Vec<_>, _> = piece.records(DecompressionLimit::DEFAULT).collect();
-            letters.extend(self.pending.add(&piece.partition, records.map_err(client_error)?, piece.next_offset, &decode, runtime::now()));
+            letters.extend(self.pending.add(
+                &piece.partition,
+                records.map_err(client_error)?,
+                piece.next_offset,
+                &decode,
+                runtime::now(),
+            ));
         }
         self.bury(letters).await
     }
 
     /// Sends dead letters and waits for them: what is behind them may be committed next.
-    async fn bury(&mut self, letters: Vec<crate::dead_letter::DeadLetter>) -> Result<(), TaskError> {
+    async fn bury(
+        &mut self,
+        letters: Vec<crate::dead_letter::DeadLetter>,
+    ) -> Result<(), TaskError> {
         let records = self.parts.judge(letters)?;
         if records.is_empty() {
             return Ok(());
         }
         if self.dead_letters.is_none() {
-            self.dead_letters = Some(Producer::new(&self.parts.client, ProducerConfig::default()).await.map_err(client_error)?);
+            self.dead_letters = Some(
+                Producer::new(&self.parts.client, ProducerConfig::default())
+                    .await
+                    .map_err(client_error)?,
+            );
         }
         send_and_wait(self.dead_letters.as_ref().expect("just made"), records).await
     }
@@ -265,14 +413,20 @@ impl Running<'_> {
                 Ok(Written::Durable) => {
                     self.moved.extend(self.pending.written());
                     if backoff.failures() > 0 {
-                        tracing::info!(task = self.parts.name(), "writing again after {} attempts", backoff.failures());
+                        tracing::info!(
+                            task = self.parts.name(),
+                            "writing again after {} attempts",
+                            backoff.failures()
+                        );
                     }
                 }
                 Ok(Written::Buffered) => drop(self.pending.written()),
                 Err(TaskError::Records(rejected)) => {
                     let letters = self.pending.reject(rejected);
                     if letters.is_empty() {
-                        return Err(TaskError::fatal("the sink refused records that were not in the batch"));
+                        return Err(TaskError::fatal(
+                            "the sink refused records that were not in the batch",
+                        ));
                     }
                     self.bury(letters).await?;
                 }
@@ -286,7 +440,11 @@ impl Running<'_> {
                     }
                     let pause = backoff.next(after);
                     if backoff.is_news() {
-                        tracing::warn!(task = self.parts.name(), attempt = backoff.failures(), "writing the same batch again in {pause:?}: {cause}");
+                        tracing::warn!(
+                            task = self.parts.name(),
+                            attempt = backoff.failures(),
+                            "writing the same batch again in {pause:?}: {cause}"
+                        );
                     }
                     control.sleep(pause).await;
                 }
@@ -296,17 +454,29 @@ impl Running<'_> {
         Ok(())
     }
 
-    fn position_lost(&mut self, partition: &TopicPartition, position: i64, log_start: i64, log_end: i64) -> Result<(), TaskError> {
+    fn position_lost(
+        &mut self,
+        partition: &TopicPartition,
+        position: i64,
+        log_start: i64,
+        log_end: i64,
+    ) -> Result<(), TaskError> {
         if position > log_end {
-            return Err(TaskError::fatal(format!("{partition}: offset {position} was read already, the topic ends at {log_end}: it lost records, or was made anew")));
+            return Err(TaskError::fatal(format!(
+                "{partition}: offset {position} was read already, the topic ends at {log_end}: it lost records, or was made anew"
+            )));
         }
         lost(self.parts, partition, position, log_start)?;
-        self.consumer.seek(partition, log_start).map_err(client_error)
+        self.consumer
+            .seek(partition, log_start)
+            .map_err(client_error)
     }
 
     /// Tells the group how far the target is, from time to time: for lag display, and for sinks that keep no offsets.
     async fn commit_group(&mut self, now: bool) {
-        let due = now || runtime::now().duration_since(self.committed_at) >= self.parts.settings.duration("offset.flush.interval.ms");
+        let due = now
+            || runtime::now().duration_since(self.committed_at)
+                >= self.parts.settings.duration("offset.flush.interval.ms");
         if !due {
             return;
         }
@@ -318,10 +488,26 @@ impl Running<'_> {
         if self.moved.is_empty() {
             return;
         }
-        let offsets: Vec<_> = self.moved.iter().map(|(partition, next)| (partition.clone(), OffsetAndMetadata { offset: *next, leader_epoch: -1, metadata: String::new() })).collect();
+        let offsets: Vec<_> = self
+            .moved
+            .iter()
+            .map(|(partition, next)| {
+                (
+                    partition.clone(),
+                    OffsetAndMetadata {
+                        offset: *next,
+                        leader_epoch: -1,
+                        metadata: String::new(),
+                    },
+                )
+            })
+            .collect();
         match self.consumer.commit(&offsets).await {
             Ok(()) => self.moved.clear(),
-            Err(e) => tracing::warn!(task = self.parts.name(), "the group's offsets are behind, the target's are not: {e}"),
+            Err(e) => tracing::warn!(
+                task = self.parts.name(),
+                "the group's offsets are behind, the target's are not: {e}"
+            ),
         }
     }
 
@@ -333,7 +519,12 @@ impl Running<'_> {
         let now = partitions_of(self.parts).await?;
         let changed = !now.keys().eq(self.known.iter());
         if changed {
-            tracing::info!(task = self.parts.name(), before = self.known.len(), now = now.len(), "the partitions have changed; opening again");
+            tracing::info!(
+                task = self.parts.name(),
+                before = self.known.len(),
+                now = now.len(),
+                "the partitions have changed; opening again"
+            );
         }
         Ok(changed)
     }

@@ -33,25 +33,43 @@ pub(crate) fn transactional_id(group_id: &str, connector: &str, task: usize) -> 
 ///
 /// # Errors
 /// What makes it FAILED.
-pub(crate) async fn run(parts: &TaskParts, connector: &Arc<dyn SourceConnector>, control: &mut Control) -> Result<(), TaskError> {
+pub(crate) async fn run(
+    parts: &TaskParts,
+    connector: &Arc<dyn SourceConnector>,
+    control: &mut Control,
+) -> Result<(), TaskError> {
     let mut backoff = parts.backoff();
     let mut trouble = None;
     while !control.stopping() {
-        let mut session = Session { parts, task: connector.task(&parts.settings), producer: None, outbox: None, open: None, positions: Vec::new() };
-        let ended = session.run(control, &mut || {
+        let mut session = Session {
+            parts,
+            task: connector.task(&parts.settings),
+            producer: None,
+            outbox: None,
+            open: None,
+            positions: Vec::new(),
+            worked: false,
+        };
+        let ended = session.run(control).await;
+        if session.worked {
             backoff.reset();
             trouble = None;
-        });
-        let ended = ended.await;
+        }
         session.task.close().await;
         session.abort().await;
-        let Err(TaskError::Retry { after, cause }) = ended else { return ended };
+        let Err(TaskError::Retry { after, cause }) = ended else {
+            return ended;
+        };
         if !parts.bears(*trouble.get_or_insert_with(runtime::now)) {
             return Err(TaskError::Fatal(cause));
         }
         let pause = backoff.next(after);
         if backoff.is_news() {
-            tracing::warn!(task = parts.name(), attempt = backoff.failures(), "starting again from the last commit in {pause:?}: {cause}");
+            tracing::warn!(
+                task = parts.name(),
+                attempt = backoff.failures(),
+                "starting again from the last commit in {pause:?}: {cause}"
+            );
         }
         control.sleep(pause).await;
     }
@@ -68,21 +86,33 @@ struct Session<'a> {
     open: Option<Open>,
     /// How far it brings the source.
     positions: Vec<SourcePosition>,
+    /// Something was committed: earlier trouble is over.
+    worked: bool,
 }
 
 impl Session<'_> {
-    async fn run(&mut self, control: &mut Control, worked: &mut (dyn FnMut() + Send)) -> Result<(), TaskError> {
+    async fn run(&mut self, control: &mut Control) -> Result<(), TaskError> {
         let parts = self.parts;
         let mut config = parts.producer_config()?;
-        config.transactional_id = Some(transactional_id(&parts.group_id, &parts.connector, parts.task));
+        config.transactional_id = Some(transactional_id(
+            &parts.group_id,
+            &parts.connector,
+            parts.task,
+        ));
         self.outbox = Some(Outbox::new(config.compression));
         let record_bytes_max = config.max_request_bytes.min(1 << 20) - 4096;
         parts.ensure_dead_letter_topic().await?;
-        let producer = Producer::new(&parts.client, config).await.map_err(client_error)?;
+        let producer = Producer::new(&parts.client, config)
+            .await
+            .map_err(client_error)?;
         producer.init_transactions().await.map_err(client_error)?;
         self.producer = Some(producer);
         let restored = read_positions(parts).await?;
-        let context = SourceContext { connector: parts.connector.clone(), task: parts.task, stopping: control.stop.clone() };
+        let context = SourceContext {
+            connector: parts.connector.clone(),
+            task: parts.task,
+            stopping: control.stop.clone(),
+        };
         self.task.open(context, restored).await?;
         control.running();
         let rule = rule(parts);
@@ -92,11 +122,21 @@ impl Session<'_> {
                 control.until_resumed().await;
                 continue;
             }
-            let batch = self.task.poll(Budget { bytes: POLL_BYTES, records: 100_000, max_wait: POLL_WAIT }).await?;
+            let batch = self
+                .task
+                .poll(Budget {
+                    bytes: POLL_BYTES,
+                    records: 100_000,
+                    max_wait: POLL_WAIT,
+                })
+                .await?;
             self.take(batch, record_bytes_max).await?;
-            if self.open.is_some_and(|open| open.is_due(rule, runtime::now())) {
+            if self
+                .open
+                .is_some_and(|open| open.is_due(rule, runtime::now()))
+            {
                 self.commit().await?;
-                worked();
+                self.worked = true;
             }
         }
         self.commit().await
@@ -107,14 +147,24 @@ impl Session<'_> {
         if batch.is_empty() {
             return Ok(());
         }
-        let producer = self.producer.clone().expect("made at the start of the session");
+        let producer = self
+            .producer
+            .clone()
+            .expect("made at the start of the session");
         if self.open.is_none() {
             producer.begin_transaction().map_err(client_error)?;
         }
-        let open = self.open.get_or_insert_with(|| Open { since: runtime::now(), bytes: 0, boundary: batch.boundary });
+        let open = self.open.get_or_insert_with(|| Open {
+            since: runtime::now(),
+            bytes: 0,
+            boundary: batch.boundary,
+        });
         open.bytes += batch.bytes;
         open.boundary = batch.boundary;
-        let outbox = self.outbox.as_mut().expect("made at the start of the session");
+        let outbox = self
+            .outbox
+            .as_mut()
+            .expect("made at the start of the session");
         outbox.note(&self.parts.connector, &batch);
         let now_ms = runtime::wall_ms();
         let mut letters: Vec<DeadLetter> = batch.rejected.into_iter().map(rejected_input).collect();
@@ -122,6 +172,7 @@ impl Session<'_> {
             if !outbox.knows(&record.topic) {
                 let partitions = partitions(self.parts, &record.topic).await?;
                 outbox.learn(&record.topic, partitions);
+                let _ = self.parts.seen.lock().insert(record.topic.to_string());
             }
             match encode(self.parts, &record, now_ms, record_bytes_max) {
                 Ok(encoded) => match outbox.push(&record.topic, &encoded) {
@@ -136,7 +187,11 @@ impl Session<'_> {
             let _ = producer.send(record).await.map_err(client_error)?;
         }
         for position in batch.positions {
-            match self.positions.iter_mut().find(|known| known.partition == position.partition) {
+            match self
+                .positions
+                .iter_mut()
+                .find(|known| known.partition == position.partition)
+            {
                 Some(known) => *known = position,
                 None => self.positions.push(position),
             }
@@ -150,7 +205,11 @@ impl Session<'_> {
             return Ok(());
         }
         let producer = self.producer.as_ref().expect("a transaction is open");
-        let (blocks, positions) = self.outbox.as_mut().expect("a transaction is open").finish();
+        let (blocks, positions) = self
+            .outbox
+            .as_mut()
+            .expect("a transaction is open")
+            .finish();
         for full in blocks {
             send(producer, full).await?;
         }
@@ -169,7 +228,10 @@ impl Session<'_> {
         if let (Some(producer), Some(_)) = (&self.producer, self.open.take())
             && let Err(e) = producer.abort_transaction().await
         {
-            tracing::debug!(task = self.parts.name(), "the open transaction was not aborted, the next start will do it: {e}");
+            tracing::debug!(
+                task = self.parts.name(),
+                "the open transaction was not aborted, the next start will do it: {e}"
+            );
         }
     }
 }
@@ -177,7 +239,9 @@ impl Session<'_> {
 /// The committed positions of the connector, as they are after the fence.
 async fn read_positions(parts: &TaskParts) -> Result<Vec<SourcePosition>, TaskError> {
     let mut positions = Positions::default();
-    let read = read_to_end(&parts.client, &parts.topics.offsets, |key, value| positions.apply(&parts.connector, key, value));
+    let read = read_to_end(&parts.client, &parts.topics.offsets, |key, value| {
+        positions.apply(&parts.connector, key, value)
+    });
     read.await.map_err(client_error)?;
     Ok(positions.into_vec())
 }
@@ -186,7 +250,10 @@ fn rule(parts: &TaskParts) -> Rule {
     match parts.settings.word("transaction.boundary").as_str() {
         "poll" => Rule::Poll,
         "connector" => Rule::Connector,
-        _ => Rule::Interval(parts.settings.duration("transaction.boundary.interval.ms"), parts.settings.count("transaction.boundary.bytes")),
+        _ => Rule::Interval(
+            parts.settings.duration("transaction.boundary.interval.ms"),
+            parts.settings.count("transaction.boundary.bytes"),
+        ),
     }
 }
 
@@ -194,28 +261,75 @@ fn rule(parts: &TaskParts) -> Rule {
 async fn partitions(parts: &TaskParts, topic: &str) -> Result<i32, TaskError> {
     let creation = parts.settings.under("topic.creation.default.");
     if !creation.is_empty() {
-        let number = |name: &str| creation.get(name).and_then(|value| value.trim().parse::<i32>().ok()).unwrap_or(-1);
+        let number = |name: &str| {
+            creation
+                .get(name)
+                .and_then(|value| value.trim().parse::<i32>().ok())
+                .unwrap_or(-1)
+        };
         let mut new = NewTopic::new(topic, number("partitions"));
         new.replication_factor = i16::try_from(number("replication.factor")).unwrap_or(-1);
-        let configs = creation.iter().filter(|(name, _)| !["partitions", "replication.factor", "exclude", "include"].contains(&name.as_str()));
-        new.configs = configs.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Admin::new(&parts.client).ensure_topics(&[new]).await.map_err(client_error)?;
+        let configs = creation.iter().filter(|(name, _)| {
+            !["partitions", "replication.factor", "exclude", "include"].contains(&name.as_str())
+        });
+        new.configs = configs
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        Admin::new(&parts.client)
+            .ensure_topics(&[new])
+            .await
+            .map_err(client_error)?;
     }
-    parts.client.partitions_of(topic).await.map_err(client_error)
+    parts
+        .client
+        .partitions_of(topic)
+        .await
+        .map_err(client_error)
 }
 
 async fn send(producer: &Producer, full: Full) -> Result<(), TaskError> {
     // A failed block fails the commit: its delivery need not be kept.
-    producer.send_batch(&full.topic, full.partition, full.block).await.map(drop).map_err(client_error)
+    producer
+        .send_batch(&full.topic, full.partition, full.block)
+        .await
+        .map(drop)
+        .map_err(client_error)
 }
 
-fn encode(parts: &TaskParts, record: &SourceRecord, now_ms: i64, bytes_max: usize) -> Result<Encoded, (Stage, String)> {
-    let key = parts.key_converter.encode(&record.topic, &record.key).map_err(|e| (Stage::KeyConverter, e.0))?;
-    let value = parts.value_converter.encode(&record.topic, &record.value).map_err(|e| (Stage::ValueConverter, e.0))?;
-    let headers = record.headers.iter().map(|header| (header.name.as_bytes().clone(), header.value.clone())).collect();
-    let encoded = Encoded { partition: record.partition, key, value, headers, timestamp: record.timestamp.unwrap_or(now_ms) };
+fn encode(
+    parts: &TaskParts,
+    record: &SourceRecord,
+    now_ms: i64,
+    bytes_max: usize,
+) -> Result<Encoded, (Stage, String)> {
+    let key = parts
+        .key_converter
+        .encode(&record.topic, &record.key)
+        .map_err(|e| (Stage::KeyConverter, e.0))?;
+    let value = parts
+        .value_converter
+        .encode(&record.topic, &record.value)
+        .map_err(|e| (Stage::ValueConverter, e.0))?;
+    let headers = record
+        .headers
+        .iter()
+        .map(|header| (header.name.as_bytes().clone(), header.value.clone()))
+        .collect();
+    let encoded = Encoded {
+        partition: record.partition,
+        key,
+        value,
+        headers,
+        timestamp: record.timestamp.unwrap_or(now_ms),
+    };
     if encoded.size() > bytes_max {
-        return Err((Stage::ValueConverter, format!("{} bytes are more than a record may have ({bytes_max})", encoded.size())));
+        return Err((
+            Stage::ValueConverter,
+            format!(
+                "{} bytes are more than a record may have ({bytes_max})",
+                encoded.size()
+            ),
+        ));
     }
     Ok(encoded)
 }

@@ -2,10 +2,12 @@
 //!
 //! Owns [`TaskParts`] and [`Control`]. `supervisor.rs` makes them; `source_task.rs` and `sink_task.rs` run with them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flumen_client::{Client, ClientError, Compression, Producer, ProducerConfig, ProducerRecord};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,8 @@ pub(crate) struct TaskParts {
     pub(crate) settings: Settings,
     pub(crate) key_converter: Arc<dyn Converter>,
     pub(crate) value_converter: Arc<dyn Converter>,
+    /// Topics that were written or read, for `GET /connectors/{c}/topics`.
+    pub(crate) seen: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// How a task is told what to do, and tells what it does.
@@ -54,7 +58,11 @@ impl Control {
     }
 
     pub(crate) fn running(&self) {
-        (self.tell)(Status::new(if self.paused() { State::Paused } else { State::Running }));
+        (self.tell)(Status::new(if self.paused() {
+            State::Paused
+        } else {
+            State::Running
+        }));
     }
 
     /// Waits until the task shall go on or stop.
@@ -62,9 +70,10 @@ impl Control {
         (self.tell)(Status::new(State::Paused));
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => {}
-            _ = self.target.wait_for(|target| *target != TargetState::Paused) => self.running(),
+            () = self.stop.cancelled() => return,
+            _ = self.target.wait_for(|target| *target != TargetState::Paused) => {}
         }
+        self.running();
     }
 
     /// Waits for `time`, or until the task shall stop.
@@ -83,13 +92,18 @@ impl TaskParts {
     }
 
     pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::new(Duration::from_millis(200), self.settings.duration("errors.retry.delay.max.ms"))
+        Backoff::new(
+            Duration::from_millis(200),
+            self.settings.duration("errors.retry.delay.max.ms"),
+        )
     }
 
     /// Whether trouble that began `since` is still borne.
     pub(crate) fn bears(&self, since: std::time::Instant) -> bool {
         let limit = self.settings.int("errors.retry.timeout");
-        limit < 0 || crate::runtime::now().duration_since(since) < self.settings.duration("errors.retry.timeout")
+        limit < 0
+            || crate::runtime::now().duration_since(since)
+                < self.settings.duration("errors.retry.timeout")
     }
 
     /// A producer's options, with the connector's `producer.override.*`.
@@ -97,18 +111,32 @@ impl TaskParts {
     /// # Errors
     /// A sentence naming the option that cannot be read.
     pub(crate) fn producer_config(&self) -> Result<ProducerConfig, TaskError> {
-        let mut config = ProducerConfig { max_request_bytes: 8 << 20, ..ProducerConfig::default() };
+        let mut config = ProducerConfig {
+            max_request_bytes: 8 << 20,
+            ..ProducerConfig::default()
+        };
         for (name, value) in self.settings.under("producer.override.") {
-            let wrong = || TaskError::fatal(format!("Invalid value {value} for configuration producer.override.{name}"));
+            let wrong = || {
+                TaskError::fatal(format!(
+                    "Invalid value {value} for configuration producer.override.{name}"
+                ))
+            };
             let number = || value.trim().parse::<usize>().map_err(|_| wrong());
             match name.as_str() {
                 "compression.type" => config.compression = compression(&value).ok_or_else(wrong)?,
                 "linger.ms" => config.linger = Duration::from_millis(number()? as u64),
                 "max.request.size" => config.max_request_bytes = number()?,
                 "buffer.memory" => config.buffer_bytes = number()?,
-                "delivery.timeout.ms" => config.delivery_timeout = Duration::from_millis(number()? as u64),
-                "transaction.timeout.ms" => config.transaction_timeout = Duration::from_millis(number()? as u64),
-                _ => tracing::warn!(task = self.name(), "producer.override.{name} is not known here and has no effect"),
+                "delivery.timeout.ms" => {
+                    config.delivery_timeout = Duration::from_millis(number()? as u64)
+                }
+                "transaction.timeout.ms" => {
+                    config.transaction_timeout = Duration::from_millis(number()? as u64)
+                }
+                _ => tracing::warn!(
+                    task = self.name(),
+                    "producer.override.{name} is not known here and has no effect"
+                ),
             }
         }
         Ok(config)
@@ -116,32 +144,71 @@ impl TaskParts {
 
     /// Decides about records that failed: the dead letters to be sent, or the error that stops the task.
     pub(crate) fn judge(&self, letters: Vec<DeadLetter>) -> Result<Vec<ProducerRecord>, TaskError> {
-        let Some(first) = letters.first() else { return Ok(Vec::new()) };
+        let Some(first) = letters.first() else {
+            return Ok(Vec::new());
+        };
         if Tolerance::of(&self.settings) == Tolerance::None {
             return Err(TaskError::fatal(first.describe()));
         }
         if self.settings.bool("errors.log.enable") {
             for letter in &letters {
-                let value = letter.value.as_deref().filter(|_| self.settings.bool("errors.log.include.messages"));
-                let shown = value.map(|value| String::from_utf8_lossy(&value[..value.len().min(200)]).into_owned());
-                tracing::warn!(task = self.name(), value = shown, "a record could not be handled: {}", letter.describe());
+                let value = letter
+                    .value
+                    .as_deref()
+                    .filter(|_| self.settings.bool("errors.log.include.messages"));
+                let shown = value.map(|value| {
+                    String::from_utf8_lossy(&value[..value.len().min(200)]).into_owned()
+                });
+                tracing::warn!(
+                    task = self.name(),
+                    value = shown,
+                    "a record could not be handled: {}",
+                    letter.describe()
+                );
             }
         }
         let Some(topic) = self.settings.opt("errors.deadletterqueue.topic.name") else {
-            tracing::warn!(task = self.name(), count = letters.len(), "left out records that could not be handled, the first: {}", first.describe());
+            tracing::warn!(
+                task = self.name(),
+                count = letters.len(),
+                "left out records that could not be handled, the first: {}",
+                first.describe()
+            );
             return Ok(Vec::new());
         };
-        let context = Context { connector: &self.connector, task: self.task, class: &self.class };
-        let context = self.settings.bool("errors.deadletterqueue.context.headers.enable").then_some(&context);
-        Ok(letters.into_iter().map(|letter| letter.into_record(topic, context)).collect())
+        let context = Context {
+            connector: &self.connector,
+            task: self.task,
+            class: &self.class,
+        };
+        let context = self
+            .settings
+            .bool("errors.deadletterqueue.context.headers.enable")
+            .then_some(&context);
+        Ok(letters
+            .into_iter()
+            .map(|letter| letter.into_record(topic, context))
+            .collect())
     }
 
     /// Makes the dead letter topic if one is named and missing.
     pub(crate) async fn ensure_dead_letter_topic(&self) -> Result<(), TaskError> {
-        let Some(topic) = self.settings.opt("errors.deadletterqueue.topic.name") else { return Ok(()) };
-        let replication_factor = i16::try_from(self.settings.int("errors.deadletterqueue.topic.replication.factor")).unwrap_or(-1);
-        let topic = flumen_client::NewTopic { replication_factor, ..flumen_client::NewTopic::new(topic, 1) };
-        flumen_client::Admin::new(&self.client).ensure_topics(&[topic]).await.map_err(client_error)
+        let Some(topic) = self.settings.opt("errors.deadletterqueue.topic.name") else {
+            return Ok(());
+        };
+        let replication_factor = i16::try_from(
+            self.settings
+                .int("errors.deadletterqueue.topic.replication.factor"),
+        )
+        .unwrap_or(-1);
+        let topic = flumen_client::NewTopic {
+            replication_factor,
+            ..flumen_client::NewTopic::new(topic, 1)
+        };
+        flumen_client::Admin::new(&self.client)
+            .ensure_topics(&[topic])
+            .await
+            .map_err(client_error)
     }
 }
 
@@ -157,7 +224,10 @@ fn compression(name: &str) -> Option<Compression> {
 }
 
 /// Sends records outside of a transaction and waits until all are acknowledged.
-pub(crate) async fn send_and_wait(producer: &Producer, records: Vec<ProducerRecord>) -> Result<(), TaskError> {
+pub(crate) async fn send_and_wait(
+    producer: &Producer,
+    records: Vec<ProducerRecord>,
+) -> Result<(), TaskError> {
     for record in records {
         let _ = producer.send(record).await.map_err(client_error)?;
     }
@@ -168,9 +238,14 @@ pub(crate) async fn send_and_wait(producer: &Producer, records: Vec<ProducerReco
 pub(crate) fn client_error(error: ClientError) -> TaskError {
     match error {
         ClientError::Fenced(why) => TaskError::Fenced(why.to_string()),
-        ClientError::Unavailable(_) | ClientError::Timeout(_) | ClientError::TransactionAbortable(_) | ClientError::Fatal(_) | ClientError::Rebalance(_) => {
-            TaskError::Retry { after: Duration::ZERO, cause: Box::new(error) }
-        }
+        ClientError::Unavailable(_)
+        | ClientError::Timeout(_)
+        | ClientError::TransactionAbortable(_)
+        | ClientError::Fatal(_)
+        | ClientError::Rebalance(_) => TaskError::Retry {
+            after: Duration::ZERO,
+            cause: Box::new(error),
+        },
         other => TaskError::Fatal(Box::new(other)),
     }
 }

@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flumen_client::{Admin, Client, ClientError, Consumer, ConsumerConfig, Isolation, NewTopic, OffsetReset, OffsetSpec, Poll, TopicPartition};
+use flumen_client::{
+    Admin, Client, ClientError, Consumer, ConsumerConfig, Isolation, NewTopic, OffsetReset,
+    OffsetSpec, Poll, TopicPartition,
+};
 use flumen_protocol::compression::DecompressionLimit;
 
 /// Names, partitions and replicas of the internal topics.
@@ -40,28 +43,54 @@ impl Default for InternalTopics {
 
 /// Makes what is missing, compacted.
 pub(crate) async fn ensure(client: &Client, topics: &InternalTopics) -> Result<(), ClientError> {
-    let wanted = [(&topics.config, 1), (&topics.offsets, topics.offsets_partitions), (&topics.status, topics.status_partitions)];
+    let wanted = [
+        (&topics.config, 1),
+        (&topics.offsets, topics.offsets_partitions),
+        (&topics.status, topics.status_partitions),
+    ];
     let wanted = wanted.map(|(name, partitions)| {
         let topic = NewTopic::new(name.as_str(), partitions).config("cleanup.policy", "compact");
-        NewTopic { replication_factor: topics.replication_factor, ..topic }
+        NewTopic {
+            replication_factor: topics.replication_factor,
+            ..topic
+        }
     });
     Admin::new(client).ensure_topics(&wanted).await
 }
 
 /// Reads a topic, read_committed, from the beginning up to where it ended when this was called (its high watermark: transactions that are open now are
 /// waited for), and shows each record's key and value, in order within a partition.
-pub(crate) async fn read_to_end(client: &Client, topic: &str, mut visit: impl FnMut(&[u8], Option<&[u8]>)) -> Result<(), ClientError> {
+pub(crate) async fn read_to_end(
+    client: &Client,
+    topic: &str,
+    mut visit: impl FnMut(&[u8], Option<&[u8]>),
+) -> Result<(), ClientError> {
     let admin = Admin::new(client);
     let described = admin.describe_topic(topic).await?;
-    let partitions: Vec<TopicPartition> = described.partitions.iter().map(|p| TopicPartition::new(topic, p.partition)).collect();
-    let starts = admin.list_offsets(&partitions, OffsetSpec::Earliest).await?;
-    let ends = admin.list_offsets(&partitions, OffsetSpec::Latest(Isolation::ReadUncommitted)).await?;
-    let mut left: BTreeMap<TopicPartition, i64> = ends.iter().map(|(at, end)| (at.clone(), end.offset)).collect();
+    let partitions: Vec<TopicPartition> = described
+        .partitions
+        .iter()
+        .map(|p| TopicPartition::new(topic, p.partition))
+        .collect();
+    let starts = admin
+        .list_offsets(&partitions, OffsetSpec::Earliest)
+        .await?;
+    let ends = admin
+        .list_offsets(&partitions, OffsetSpec::Latest(Isolation::ReadUncommitted))
+        .await?;
+    let mut left: BTreeMap<TopicPartition, i64> = ends
+        .iter()
+        .map(|(at, end)| (at.clone(), end.offset))
+        .collect();
     left.retain(|at, end| starts.get(at).is_none_or(|start| start.offset < *end));
     if left.is_empty() {
         return Ok(());
     }
-    let config = ConsumerConfig { auto_offset_reset: OffsetReset::Earliest, fetch_max_wait: Duration::from_millis(100), ..ConsumerConfig::default() };
+    let config = ConsumerConfig {
+        auto_offset_reset: OffsetReset::Earliest,
+        fetch_max_wait: Duration::from_millis(100),
+        ..ConsumerConfig::default()
+    };
     let consumer = Consumer::new(client, config).await?;
     consumer.assign(left.keys().cloned().collect()).await?;
     for partition in left.keys() {
@@ -73,9 +102,15 @@ pub(crate) async fn read_to_end(client: &Client, topic: &str, mut visit: impl Fn
                 for piece in fetched {
                     for record in piece.records(DecompressionLimit::DEFAULT) {
                         let record = record?;
-                        visit(record.key.as_deref().unwrap_or_default(), record.value.as_deref());
+                        visit(
+                            record.key.as_deref().unwrap_or_default(),
+                            record.value.as_deref(),
+                        );
                     }
-                    if left.get(&piece.partition).is_some_and(|end| piece.next_offset >= *end) {
+                    if left
+                        .get(&piece.partition)
+                        .is_some_and(|end| piece.next_offset >= *end)
+                    {
                         let _ = left.remove(&piece.partition);
                     }
                 }
@@ -85,5 +120,6 @@ pub(crate) async fn read_to_end(client: &Client, topic: &str, mut visit: impl Fn
             _ => {}
         }
     }
-    consumer.close().await
+    consumer.close().await;
+    Ok(())
 }
