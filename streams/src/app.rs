@@ -87,6 +87,13 @@ impl App {
         )
     }
 
+    /// The name of an engine's group member. It stays the same on a state folder, so that a process that comes back after a crash
+    /// is given its tasks at once, where others would wait for the dead member's session to end (Kafka: static membership).
+    pub(crate) fn instance_id(&self, engine: usize) -> Option<String> {
+        let kept = self.disk.is_some();
+        kept.then(|| format!("{}-{engine}", self.process_id))
+    }
+
     pub(crate) fn commit_options(&self) -> CommitOptions {
         let exactly_once = self.config.exactly_once();
         let default = if exactly_once {

@@ -32,7 +32,9 @@ use crate::state::restore::{Gate, RestoreError};
 use crate::task::{Taken, Tasks};
 use crate::topology::TaskId;
 use crate::worker::{Closed, Command, Event, SpillRule, Worker};
-use connect::{connect_consumer, connect_producer, open_backends, start_worker, stored_tasks};
+use connect::{
+    connect_consumer, connect_producer, leave, open_backends, start_worker, stored_tasks,
+};
 use recover::Broken;
 use start::{Backends, Prepared, Wanted, prepare};
 use transaction::{Done, Written};
@@ -108,7 +110,7 @@ impl Session {
         let stored = Arc::new(Mutex::new(stored_tasks(&app, &backends)?));
         // First of all: our own open transaction, if the last process died with one, is aborted by this.
         let producer = connect_producer(&app, index).await?;
-        let consumer = connect_consumer(&app, &stored).await?;
+        let consumer = connect_consumer(&app, index, &stored).await?;
         let worker = start_worker(&app, index)?;
         let now = app.clock.now();
         Ok(Self {
@@ -517,13 +519,15 @@ impl Session {
         let ended = self.tasks.removed(&self.app.plan, &partitions);
         self.end_tasks(ended).await?;
         let Self {
+            app,
+            index,
             worker,
             consumer,
             producer,
             ..
         } = self;
         runtime::blocking(move || drop(worker)).await;
-        leave(consumer).await;
+        leave(&app, index, consumer).await;
         producer.close().await?;
         Ok(())
     }
@@ -533,20 +537,14 @@ impl Session {
         self.stop_preparing().await;
         self.stop_step().await;
         let Self {
-            worker, consumer, ..
+            app,
+            index,
+            worker,
+            consumer,
+            ..
         } = self;
         runtime::blocking(move || drop(worker)).await;
-        leave(consumer).await;
-    }
-}
-
-/// Leaves the group. Whoever else held the consumer has ended.
-async fn leave(consumer: Arc<Consumer>) {
-    match Arc::into_inner(consumer) {
-        Some(consumer) => consumer.close().await,
-        None => tracing::debug!(
-            "the consumer is still in use: the group learns by the session time-out"
-        ),
+        leave(&app, index, consumer).await;
     }
 }
 

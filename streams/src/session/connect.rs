@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flumen_client::{
-    ClientError, Consumer, ConsumerConfig, Isolation, OffsetReset, Producer, ProducerConfig,
+    ClientError, Consumer, ConsumerConfig, Isolation, Node, OffsetReset, Producer, ProducerConfig,
 };
+use flumen_protocol::message::LeaveGroupRequest;
+use flumen_protocol::message::leave_group_request::MemberIdentity;
 use parking_lot::Mutex;
 
 use super::start::Backends;
@@ -95,11 +97,13 @@ async fn connected(app: &App, config: ProducerConfig) -> Result<Producer, Client
 
 pub(super) async fn connect_consumer(
     app: &Arc<App>,
+    index: usize,
     stored: &Arc<Mutex<BTreeSet<TaskId>>>,
 ) -> Result<Consumer, StreamsError> {
     let exactly_once = app.config.exactly_once();
     let config = ConsumerConfig {
         group_id: Some(app.config.application_id.clone()),
+        group_instance_id: app.instance_id(index),
         isolation: if exactly_once {
             Isolation::ReadCommitted
         } else {
@@ -126,4 +130,34 @@ pub(super) fn start_worker(app: &Arc<App>, index: usize) -> Result<Worker, Strea
     let name = format!("{}-engine-{index}", app.config.application_id);
     Worker::start(&name, &app.topology, app.engine_options(), &app.metrics)
         .map_err(|error| StreamsError::Config(format!("no thread for the engine: {error}")))
+}
+
+/// Leaves the group, so that others need not wait for the session to end. Whoever else held the consumer has ended.
+pub(super) async fn leave(app: &App, index: usize, consumer: Arc<Consumer>) {
+    let member_id = consumer.group_metadata().member_id;
+    match Arc::into_inner(consumer) {
+        Some(consumer) => consumer.close().await,
+        None => tracing::debug!("the consumer is still in use: it leaves when it is dropped"),
+    }
+    // A consumer with a name of its own does not leave by itself when it is closed.
+    let Some(instance_id) = app.instance_id(index) else {
+        return;
+    };
+    let group_id = app.config.application_id.clone();
+    // With the member id: if another process took over the name, it is not thrown out.
+    let member = MemberIdentity {
+        member_id,
+        group_instance_id: Some(instance_id),
+        reason: Some("the application was closed".to_owned()),
+        ..MemberIdentity::default()
+    };
+    let request = LeaveGroupRequest {
+        group_id: group_id.clone(),
+        members: vec![member],
+        ..LeaveGroupRequest::default()
+    };
+    let left = app.client.send(Node::GroupCoordinator(&group_id), request);
+    if let Err(error) = left.await {
+        tracing::debug!(%error, "the group learns by the session time-out that this member is gone");
+    }
 }
