@@ -112,7 +112,7 @@ fn a_block_goes_behind_what_was_sent_before_it() {
     let mut block = RecordBlock::new(Compression::None);
     (0..7).for_each(|_| block.push(0, None, Some(b"b"), &[]));
     let (payload, timestamp) = block.into_payload();
-    let _ = accumulator.append_block(slot, payload, (7, timestamp), now);
+    drop(accumulator.append_block(slot, payload, (7, timestamp), now));
     append(&mut accumulator, slot, b"c", now);
     assert_eq!(take(&mut accumulator, now), [(slot, 1)]);
     assert_eq!(take(&mut accumulator, now), [(slot, 7)]);
