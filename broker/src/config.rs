@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use flumen_log::config::LogConfig;
+
 /// How a property is written and what DescribeConfigs calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -276,7 +278,7 @@ impl BrokerConfig {
             };
             if let Some(key) = KEYS.iter().find(|key| key.name == name) {
                 config.set(key, value)?;
-            } else if name.starts_with("log.") {
+            } else if is_log_default(name) {
                 config
                     .log_defaults
                     .insert(name.to_owned(), value.to_owned());
@@ -287,6 +289,13 @@ impl BrokerConfig {
         }
         config.listener()?;
         config.advertised()?;
+        LogConfig::parse(&BTreeMap::new(), &config.log_defaults).map_err(|error| {
+            ConfigError::Invalid {
+                name: error.name,
+                value: error.value,
+                why: error.reason,
+            }
+        })?;
         Ok(config)
     }
 
@@ -326,6 +335,14 @@ impl BrokerConfig {
         }
         Ok(Some(endpoint))
     }
+}
+
+/// Whether this is the broker's name for a default of topics, as `log.retention.hours`.
+fn is_log_default(name: &str) -> bool {
+    let mut synonyms = flumen_log::config::TOPIC_CONFIGS
+        .iter()
+        .flat_map(|key| key.synonyms);
+    synonyms.any(|synonym| synonym.name == name)
 }
 
 fn parse_endpoint(name: &str, text: &str) -> Result<Endpoint, ConfigError> {

@@ -119,10 +119,14 @@ fn close(why: String) -> Started {
 
 /// Decodes the body; what is left over after it is as wrong as what is missing.
 pub(crate) fn decode<M: Message>(context: &Context, reader: &mut Reader) -> Result<M, String> {
-    let describe = |error: &dyn std::fmt::Display| format!("{} v{}: {error}", context.api, context.version);
+    let describe =
+        |error: &dyn std::fmt::Display| format!("{} v{}: {error}", context.api, context.version);
     let body = M::decode(reader, context.version).map_err(|error| describe(&error))?;
     if reader.remaining() > 0 {
-        return Err(describe(&format_args!("{} bytes after the end of the request", reader.remaining())));
+        return Err(describe(&format_args!(
+            "{} bytes after the end of the request",
+            reader.remaining()
+        )));
     }
     Ok(body)
 }
@@ -171,7 +175,9 @@ async fn route(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result
         ApiKey::Metadata => later!(node, context, reader, handlers::metadata::metadata),
         ApiKey::OffsetCommit => later!(node, context, reader, handlers::offsets::offset_commit),
         ApiKey::OffsetFetch => later!(node, context, reader, handlers::offsets::offset_fetch),
-        ApiKey::FindCoordinator => later!(node, context, reader, handlers::groups::find_coordinator),
+        ApiKey::FindCoordinator => {
+            later!(node, context, reader, handlers::groups::find_coordinator)
+        }
         ApiKey::JoinGroup => later!(node, context, reader, handlers::groups::join_group),
         ApiKey::Heartbeat => later!(node, context, reader, handlers::groups::heartbeat),
         ApiKey::LeaveGroup => later!(node, context, reader, handlers::groups::leave_group),
@@ -180,25 +186,63 @@ async fn route(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result
         ApiKey::ListGroups => later!(node, context, reader, handlers::groups::list_groups),
         ApiKey::ApiVersions => {
             let request: ApiVersionsRequest = decode(&context, &mut reader)?;
-            Ok(Started::Done(encode(&context, &handlers::api_versions::api_versions(node, &context, &request))))
+            Ok(Started::Done(encode(
+                &context,
+                &handlers::api_versions::api_versions(node, &context, &request),
+            )))
         }
         ApiKey::CreateTopics => later!(node, context, reader, handlers::topics::create_topics),
         ApiKey::DeleteTopics => later!(node, context, reader, handlers::topics::delete_topics),
-        ApiKey::InitProducerId => later!(node, context, reader, handlers::transactions::init_producer_id),
+        ApiKey::InitProducerId => later!(
+            node,
+            context,
+            reader,
+            handlers::transactions::init_producer_id
+        ),
         ApiKey::OffsetForLeaderEpoch => {
-            now!(node, context, reader, handlers::offset_for_leader_epoch::offset_for_leader_epoch)
+            now!(
+                node,
+                context,
+                reader,
+                handlers::offset_for_leader_epoch::offset_for_leader_epoch
+            )
         }
         ApiKey::AddPartitionsToTxn => {
-            later!(node, context, reader, handlers::transactions::add_partitions_to_txn)
+            later!(
+                node,
+                context,
+                reader,
+                handlers::transactions::add_partitions_to_txn
+            )
         }
-        ApiKey::AddOffsetsToTxn => later!(node, context, reader, handlers::transactions::add_offsets_to_txn),
+        ApiKey::AddOffsetsToTxn => later!(
+            node,
+            context,
+            reader,
+            handlers::transactions::add_offsets_to_txn
+        ),
         ApiKey::EndTxn => later!(node, context, reader, handlers::transactions::end_txn),
-        ApiKey::WriteTxnMarkers => later!(node, context, reader, handlers::transactions::write_txn_markers),
-        ApiKey::TxnOffsetCommit => later!(node, context, reader, handlers::transactions::txn_offset_commit),
+        ApiKey::WriteTxnMarkers => later!(
+            node,
+            context,
+            reader,
+            handlers::transactions::write_txn_markers
+        ),
+        ApiKey::TxnOffsetCommit => later!(
+            node,
+            context,
+            reader,
+            handlers::transactions::txn_offset_commit
+        ),
         ApiKey::DescribeConfigs => now!(node, context, reader, handlers::configs::describe_configs),
         ApiKey::DescribeCluster => now!(node, context, reader, handlers::cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => {
-            now!(node, context, reader, handlers::cluster::describe_topic_partitions)
+            now!(
+                node,
+                context,
+                reader,
+                handlers::cluster::describe_topic_partitions
+            )
         }
         other => Err(format!("{other} is not served")),
     }

@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use flumen_log::disk::{Disk, OsDisk};
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,8 @@ use crate::clock::{Clock, OsClock};
 /// The outside world, as the broker sees it.
 #[derive(Debug, Clone)]
 pub struct Drivers {
+    /// Files and directories.
+    pub disk: Arc<dyn Disk>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Listening sockets.
@@ -33,6 +36,7 @@ impl Drivers {
     #[must_use]
     pub fn os() -> Drivers {
         Drivers {
+            disk: Arc::new(OsDisk::default()),
             clock: Arc::new(OsClock),
             network: Arc::new(OsNetwork),
             entropy: Arc::new(OsEntropy),

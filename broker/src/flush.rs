@@ -7,8 +7,8 @@
 //! A failed flush fences the directory for good: the kernel may have dropped the dirty pages and will report success the next time
 //! (fsyncgate). Nothing is retried; produce answers KAFKA_STORAGE_ERROR, reads go on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -24,7 +24,8 @@ pub(crate) struct FlushConductor {
     idle: Notify,
     /// Rounds that were begun and not ended: 0 or 1.
     running: AtomicUsize,
-    fenced: AtomicBool,
+    /// Why nothing more is acknowledged, once a flush has failed.
+    fenced: OnceLock<String>,
     threads: usize,
 }
 
@@ -36,7 +37,7 @@ impl FlushConductor {
             marked: Notify::new(),
             idle: Notify::new(),
             running: AtomicUsize::new(0),
-            fenced: AtomicBool::new(false),
+            fenced: OnceLock::new(),
             threads: threads.max(1),
         })
     }
@@ -50,9 +51,9 @@ impl FlushConductor {
         self.marked.notify_one();
     }
 
-    /// Whether a flush has failed: nothing more is acknowledged from this directory.
-    pub(crate) fn is_fenced(&self) -> bool {
-        self.fenced.load(Ordering::Acquire)
+    /// Why nothing more is acknowledged from this directory, once a flush has failed.
+    pub(crate) fn fenced(&self) -> Option<String> {
+        self.fenced.get().cloned()
     }
 
     /// Flushes whatever is marked, for ever. Runs as one task.
@@ -93,7 +94,8 @@ impl FlushConductor {
         let workers = self.threads.min(round.len());
         let mut flushing = Vec::with_capacity(workers);
         for _ in 0..workers {
-            let (conductor, round, next) = (Arc::clone(self), Arc::clone(&round), Arc::clone(&next));
+            let (conductor, round, next) =
+                (Arc::clone(self), Arc::clone(&round), Arc::clone(&next));
             flushing.push(drivers.blocking(move || {
                 while let Some(partition) = round.get(next.fetch_add(1, Ordering::Relaxed)) {
                     conductor.flush_one(partition);
@@ -104,13 +106,18 @@ impl FlushConductor {
     }
 
     fn flush_one(&self, partition: &Arc<Partition>) {
-        if self.is_fenced() {
+        if self.fenced.get().is_some() {
             return partition.on_flush_failed();
         }
         match partition.log().flush() {
             Ok(durable_end) => partition.on_flushed(durable_end),
             Err(error) => {
-                if !self.fenced.swap(true, Ordering::AcqRel) {
+                // The first failure is logged; the others follow from it.
+                if self
+                    .fenced
+                    .set(format!("a flush of {}: {error}", partition.name()))
+                    .is_ok()
+                {
                     tracing::error!(
                         partition = %partition.name(), %error,
                         "flush failed: the log directory takes no more writes until the broker is restarted"

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use flumen_log::config::ConfigKey;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::{BrokerId, ProducerId, TopicId};
 
@@ -18,6 +19,8 @@ use super::record::{
 
 /// Producer ids are handed to brokers in blocks of this size (Kafka: `ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).
 pub(crate) const PRODUCER_ID_BLOCK: i64 = 1000;
+/// The log of the cluster's metadata: its directory is taken, so no topic may have this name.
+pub(crate) const METADATA_TOPIC: &str = "__cluster_metadata";
 /// Most partitions one request may create.
 const MAX_NEW_PARTITIONS: usize = 10_000;
 /// Longest topic name: with `-` and a partition number it must still be a file name.
@@ -189,6 +192,10 @@ fn check_collision(image: &ClusterImage, name: &str) -> Result<(), Refused> {
             format!("topic '{name}' already exists"),
         ));
     }
+    if name == METADATA_TOPIC {
+        let message = format!("'{name}' is the cluster's own log");
+        return Err(Refused::new(ErrorCode::InvalidTopicException, message));
+    }
     if !name.contains(['.', '_']) {
         return Ok(());
     }
@@ -306,6 +313,15 @@ fn decide_configs(topic: &NewTopic) -> Result<Vec<MetadataRecord>, Refused> {
             let message = format!("null value not supported for topic configs: {key}");
             return Err(Refused::new(ErrorCode::InvalidConfig, message));
         };
+        let known = ConfigKey::find(key).ok_or_else(|| {
+            Refused::new(
+                ErrorCode::InvalidConfig,
+                format!("unknown topic config name: {key}"),
+            )
+        })?;
+        known
+            .validate(value)
+            .map_err(|why| Refused::new(ErrorCode::InvalidConfig, why.to_string()))?;
         records.push(MetadataRecord::Config(ConfigRecord {
             kind: ResourceKind::Topic,
             resource: topic.name.clone(),

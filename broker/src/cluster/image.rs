@@ -19,6 +19,7 @@ pub struct ClusterImage {
     brokers: BTreeMap<BrokerId, BrokerRecord>,
     features: BTreeMap<String, i16>,
     next_producer_id: ProducerId,
+    version: i64,
 }
 
 /// One topic.
@@ -103,10 +104,17 @@ impl ClusterImage {
         self.next_producer_id
     }
 
+    /// How many records it was made of: grows with each change.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
     /// Takes in one record. The same line of code live and on replay.
     ///
     /// A record about a topic that does not exist has no effect: its topic was removed by an earlier one.
     pub fn apply(&mut self, record: &MetadataRecord) {
+        self.version += 1;
         match record {
             MetadataRecord::Topic(topic) => {
                 self.names.insert(topic.id, topic.name.clone());
@@ -234,7 +242,15 @@ mod tests {
     fn a_removed_topic_takes_its_configuration_with_it() {
         let mut records = orders();
         records.push(MetadataRecord::RemoveTopic(RemoveTopicRecord { id: ID }));
-        assert_eq!(image(&records), ClusterImage::default());
+        let image = image(&records);
+        assert_eq!(image.version(), 6);
+        assert_eq!(
+            ClusterImage {
+                version: 0,
+                ..image
+            },
+            ClusterImage::default()
+        );
     }
 
     #[test]

@@ -16,6 +16,17 @@ pub enum Isolation {
     ReadCommitted,
 }
 
+impl Isolation {
+    /// Kafka's `isolation_level`: 1 is `read_committed`.
+    pub(crate) fn from_wire(level: i8) -> Isolation {
+        if level == 1 {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        }
+    }
+}
+
 /// Names a parked ack, to cancel it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AckId {

@@ -27,7 +27,10 @@ impl Topic {
     /// A partition by its number.
     #[must_use]
     pub fn partition(&self, number: i32) -> Option<&Arc<Partition>> {
-        usize::try_from(number).ok().and_then(|i| self.partitions.get(i)).and_then(Option::as_ref)
+        usize::try_from(number)
+            .ok()
+            .and_then(|i| self.partitions.get(i))
+            .and_then(Option::as_ref)
     }
 }
 
@@ -59,7 +62,12 @@ impl Partitions {
     /// A partition by topic name and number.
     #[must_use]
     pub fn find(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
-        self.tables.read().by_name.get(topic)?.partition(partition).cloned()
+        self.tables
+            .read()
+            .by_name
+            .get(topic)?
+            .partition(partition)
+            .cloned()
     }
 
     /// A partition by name.
@@ -73,14 +81,20 @@ impl Partitions {
     pub fn all(&self) -> Vec<Arc<Partition>> {
         let mut topics: Vec<_> = self.tables.read().by_name.values().cloned().collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
-        topics.iter().flat_map(|topic| topic.partitions.iter().flatten().cloned()).collect()
+        topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().flatten().cloned())
+            .collect()
     }
 
     /// Puts a topic in, in place of the one of the same name.
     pub(crate) fn insert(&self, topic: Topic) {
         let topic = Arc::new(topic);
         let mut tables = self.tables.write();
-        if let Some(old) = tables.by_name.insert(topic.name.clone(), Arc::clone(&topic)) {
+        if let Some(old) = tables
+            .by_name
+            .insert(topic.name.clone(), Arc::clone(&topic))
+        {
             tables.by_id.remove(&old.id);
         }
         tables.by_id.insert(topic.id, topic);

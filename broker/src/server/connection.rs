@@ -75,9 +75,15 @@ enum Event {
 }
 
 impl<'a> Connection<'a> {
-    pub(crate) fn new(server: &'a Arc<Server>, socket: Box<dyn Socket>, addr: SocketAddr) -> Connection<'a> {
+    pub(crate) fn new(
+        server: &'a Arc<Server>,
+        socket: Box<dyn Socket>,
+        addr: SocketAddr,
+    ) -> Connection<'a> {
         let config = &server.node.config;
-        let idle_max = Duration::from_millis(u64::try_from(config.connections_max_idle_ms).unwrap_or(u64::MAX));
+        let idle_max = Duration::from_millis(
+            u64::try_from(config.connections_max_idle_ms).unwrap_or(u64::MAX),
+        );
         let local = socket.local_addr().unwrap_or(server.local_addr);
         let vigil = Vigil::new(server.node.drivers.clock.now(), idle_max);
         Connection {
@@ -97,8 +103,12 @@ impl<'a> Connection<'a> {
     pub(crate) async fn run(mut self) {
         match self.serve().await {
             Ok(()) | Err(End::Closed) => {}
-            Err(End::Refused(why)) => tracing::info!(peer = %self.peer.addr, %why, "connection closed"),
-            Err(End::Io(error)) => tracing::debug!(peer = %self.peer.addr, %error, "connection lost"),
+            Err(End::Refused(why)) => {
+                tracing::info!(peer = %self.peer.addr, %why, "connection closed")
+            }
+            Err(End::Io(error)) => {
+                tracing::debug!(peer = %self.peer.addr, %error, "connection lost")
+            }
         }
     }
 
@@ -130,7 +140,13 @@ impl<'a> Connection<'a> {
         if room {
             self.make_room().await?;
         }
-        let Connection { server, socket, inbox, in_flight, .. } = self;
+        let Connection {
+            server,
+            socket,
+            inbox,
+            in_flight,
+            ..
+        } = self;
         tokio::select! {
             biased;
             Some((answer, _memory)) = in_flight.next() => Ok(Event::Answered(answer)),
@@ -154,7 +170,9 @@ impl<'a> Connection<'a> {
         if whole > TRUST_MIN && self.reserved.is_none() {
             let units = (whole / MEMORY_UNIT).min(self.server.request_memory_units);
             let units = u32::try_from(units).unwrap_or(u32::MAX);
-            let memory = Arc::clone(&self.server.request_memory).acquire_many_owned(units).await;
+            let memory = Arc::clone(&self.server.request_memory)
+                .acquire_many_owned(units)
+                .await;
             self.reserved = Some(memory.map_err(|_| End::Closed)?);
         }
         let missing = whole.saturating_sub(self.inbox.len());
@@ -166,7 +184,8 @@ impl<'a> Connection<'a> {
     }
 
     async fn on_read(&mut self, bytes: usize) -> Result<(), End> {
-        let max = usize::try_from(self.server.node.config.socket_request_max_bytes).unwrap_or(usize::MAX);
+        let max =
+            usize::try_from(self.server.node.config.socket_request_max_bytes).unwrap_or(usize::MAX);
         while let Some(frame) =
             take_frame(&mut self.inbox, max).map_err(|error| End::Refused(error.to_string()))?
         {
@@ -180,15 +199,21 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    async fn start(&mut self, frame: Bytes, memory: Option<OwnedSemaphorePermit>) -> Result<(), End> {
+    async fn start(
+        &mut self,
+        frame: Bytes,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), End> {
         match dispatch(&self.server.node, &self.peer, frame).await {
             Started::Later(answer) => {
-                self.in_flight.push_back(answer.map(move |answer| (answer, memory)).boxed());
+                self.in_flight
+                    .push_back(answer.map(move |answer| (answer, memory)).boxed());
                 Ok(())
             }
             Started::Done(answer) if self.in_flight.is_empty() => self.write_answers(answer).await,
             Started::Done(answer) => {
-                self.in_flight.push_back(std::future::ready((answer, memory)).boxed());
+                self.in_flight
+                    .push_back(std::future::ready((answer, memory)).boxed());
                 Ok(())
             }
         }
@@ -208,7 +233,12 @@ impl<'a> Connection<'a> {
                     break;
                 }
             }
-            next = self.in_flight.next().now_or_never().flatten().map(|(answer, _memory)| answer);
+            next = self
+                .in_flight
+                .next()
+                .now_or_never()
+                .flatten()
+                .map(|(answer, _memory)| answer);
         }
         write_all(&mut *self.socket, &mut outbox).await?;
         let now = self.now();
@@ -237,6 +267,8 @@ impl<'a> Connection<'a> {
             }
             Err(End::Closed)
         };
-        tokio::time::timeout(DRAIN_MAX, finish).await.unwrap_or(Err(End::Closed))
+        tokio::time::timeout(DRAIN_MAX, finish)
+            .await
+            .unwrap_or(Err(End::Closed))
     }
 }

@@ -50,9 +50,15 @@ struct Connections {
 }
 
 impl Server {
-    pub(crate) fn new(node: Arc<Node>, stop: CancellationToken, local_addr: SocketAddr) -> Arc<Server> {
-        let configured = usize::try_from(node.config.queued_max_request_bytes).unwrap_or(DEFAULT_REQUEST_MEMORY);
-        let units = (configured / MEMORY_UNIT).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+    pub(crate) fn new(
+        node: Arc<Node>,
+        stop: CancellationToken,
+        local_addr: SocketAddr,
+    ) -> Arc<Server> {
+        let configured =
+            usize::try_from(node.config.queued_max_request_bytes).unwrap_or(DEFAULT_REQUEST_MEMORY);
+        let units =
+            (configured / MEMORY_UNIT).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Arc::new(Server {
             node,
             request_memory: Arc::new(Semaphore::new(units)),
@@ -96,7 +102,9 @@ impl Server {
             Connection::new(&server, socket, peer).run().await;
             drop(place);
         };
-        self.node.drivers.spawn("connection", tracker.track_future(task));
+        self.node
+            .drivers
+            .spawn("connection", tracker.track_future(task));
     }
 
     fn take_place(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
@@ -104,7 +112,9 @@ impl Server {
         let limit = |n: i32| usize::try_from(n).unwrap_or(0);
         let mut connections = self.connections.lock();
         let of_ip = connections.by_ip.get(&ip).copied().unwrap_or(0);
-        if connections.all >= limit(config.max_connections) || of_ip >= limit(config.max_connections_per_ip) {
+        if connections.all >= limit(config.max_connections)
+            || of_ip >= limit(config.max_connections_per_ip)
+        {
             if !std::mem::replace(&mut connections.refusing, true) {
                 tracing::warn!(
                     %ip, all = connections.all, from_this_address = of_ip,
@@ -115,7 +125,10 @@ impl Server {
         }
         connections.all += 1;
         *connections.by_ip.entry(ip).or_default() += 1;
-        Some(Place { server: Arc::clone(self), ip })
+        Some(Place {
+            server: Arc::clone(self),
+            ip,
+        })
     }
 }
 

@@ -40,14 +40,26 @@ pub(crate) enum Verdict {
 
 impl Vigil {
     pub(crate) fn new(now: Instant, idle_max: Duration) -> Vigil {
-        Vigil { idle_max, state: State::New { since: now } }
+        Vigil {
+            idle_max,
+            state: State::New { since: now },
+        }
     }
 
     /// `bytes` arrived; `partial` says whether an unfinished request is left over.
     pub(crate) fn on_bytes(&mut self, now: Instant, bytes: usize, partial: bool) {
         self.state = match (self.state, partial) {
             (State::New { since }, true) => State::New { since },
-            (State::Partial { since, bytes: before }, true) => State::Partial { since, bytes: before + bytes },
+            (
+                State::Partial {
+                    since,
+                    bytes: before,
+                },
+                true,
+            ) => State::Partial {
+                since,
+                bytes: before + bytes,
+            },
             (_, true) => State::Partial { since: now, bytes },
             (_, false) => State::Idle { since: now },
         };
@@ -92,12 +104,12 @@ impl Vigil {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock as _, OsClock};
 
     const IDLE: Duration = Duration::from_secs(600);
 
-    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn start() -> Instant {
-        Instant::now()
+        OsClock.now()
     }
 
     fn seconds(n: u64) -> Duration {
@@ -108,9 +120,15 @@ mod tests {
     fn a_connection_that_never_speaks_is_closed_soon() {
         let start = start();
         let mut vigil = Vigil::new(start, IDLE);
-        assert_eq!(vigil.on_tick(start + seconds(9), false), Verdict::Keep(start + seconds(10)));
+        assert_eq!(
+            vigil.on_tick(start + seconds(9), false),
+            Verdict::Keep(start + seconds(10))
+        );
         vigil.on_bytes(start + seconds(9), 1, true);
-        assert!(matches!(vigil.on_tick(start + seconds(10), false), Verdict::Close(_)));
+        assert!(matches!(
+            vigil.on_tick(start + seconds(10), false),
+            Verdict::Close(_)
+        ));
     }
 
     #[test]
@@ -120,9 +138,15 @@ mod tests {
         vigil.on_bytes(start, 100, false);
         vigil.on_bytes(start + seconds(1), 4, true);
         vigil.on_bytes(start + seconds(5), 20_000, true);
-        assert_eq!(vigil.on_tick(start + seconds(11), false), Verdict::Keep(start + seconds(21)));
+        assert_eq!(
+            vigil.on_tick(start + seconds(11), false),
+            Verdict::Keep(start + seconds(21))
+        );
         vigil.on_bytes(start + seconds(15), 100, true);
-        assert!(matches!(vigil.on_tick(start + seconds(21), false), Verdict::Close(_)));
+        assert!(matches!(
+            vigil.on_tick(start + seconds(21), false),
+            Verdict::Close(_)
+        ));
     }
 
     #[test]
@@ -130,9 +154,15 @@ mod tests {
         let start = start();
         let mut vigil = Vigil::new(start, IDLE);
         vigil.on_bytes(start, 100, false);
-        assert_eq!(vigil.on_tick(start + IDLE, true), Verdict::Keep(start + IDLE + IDLE));
+        assert_eq!(
+            vigil.on_tick(start + IDLE, true),
+            Verdict::Keep(start + IDLE + IDLE)
+        );
         vigil.on_response(start + IDLE + seconds(1));
         assert_eq!(vigil.next_tick(), start + IDLE + IDLE + seconds(1));
-        assert!(matches!(vigil.on_tick(start + IDLE + IDLE + seconds(1), false), Verdict::Close(_)));
+        assert!(matches!(
+            vigil.on_tick(start + IDLE + IDLE + seconds(1), false),
+            Verdict::Close(_)
+        ));
     }
 }

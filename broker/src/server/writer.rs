@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use flumen_protocol::segment::{FileRange, Segment};
-use tokio::io::{AsyncWrite, Interest};
+use tokio::io::Interest;
 
 use crate::driver::Socket;
 
@@ -27,7 +27,10 @@ const SENDFILE_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// Whatever the socket says; `TimedOut` if the peer stopped reading; `UnexpectedEof` if a file is shorter than its range.
-pub(crate) async fn write_all(socket: &mut dyn Socket, outbox: &mut VecDeque<Segment>) -> io::Result<()> {
+pub(crate) async fn write_all(
+    socket: &mut dyn Socket,
+    outbox: &mut VecDeque<Segment>,
+) -> io::Result<()> {
     while let Some(next) = outbox.front_mut() {
         match next {
             Segment::File(range) if range.len == 0 => {
@@ -49,7 +52,10 @@ pub(crate) async fn write_all(socket: &mut dyn Socket, outbox: &mut VecDeque<Seg
 async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match tokio::time::timeout(STALL_MAX, work).await {
         Ok(done) => done,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read its responses")),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer does not read its responses",
+        )),
     }
 }
 
@@ -57,7 +63,9 @@ async fn write_slices(socket: &mut dyn Socket, outbox: &VecDeque<Segment>) -> io
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let mut count = 0;
     for segment in outbox.iter().take(SLICES_MAX) {
-        let Segment::Bytes(bytes) = segment else { break };
+        let Segment::Bytes(bytes) = segment else {
+            break;
+        };
         slices[count] = IoSlice::new(bytes);
         count += 1;
     }
@@ -66,7 +74,11 @@ async fn write_slices(socket: &mut dyn Socket, outbox: &VecDeque<Segment>) -> io
     }
     let mut socket = Pin::new(socket);
     let written = poll_fn(|cx| socket.as_mut().poll_write_vectored(cx, &slices[..count])).await?;
-    if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
+    if written == 0 {
+        Err(io::ErrorKind::WriteZero.into())
+    } else {
+        Ok(written)
+    }
 }
 
 /// Takes `written` bytes, and empty segments, off the front.
@@ -114,8 +126,17 @@ async fn sendfile(socket: &dyn Socket, range: &FileRange) -> io::Result<usize> {
     let sent = tcp
         .async_io(Interest::WRITABLE, || {
             let mut position = range.position;
-            Ok(rustix::fs::sendfile(tcp, file, Some(&mut position), range.len.min(SENDFILE_BYTES))?)
+            Ok(rustix::fs::sendfile(
+                tcp,
+                file,
+                Some(&mut position),
+                range.len.min(SENDFILE_BYTES),
+            )?)
         })
         .await?;
-    if sent == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(sent) }
+    if sent == 0 {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    } else {
+        Ok(sent)
+    }
 }

@@ -1,3 +1,5 @@
+//! Commands decided on small images.
+
 use super::*;
 
 fn image() -> ClusterImage {
@@ -96,7 +98,17 @@ fn illegal_and_colliding_names_are_refused() {
     let mut image = image();
     create(&mut image, vec![topic("a.b", 1, 1)]);
     let long = "x".repeat(250);
-    for name in ["", ".", "..", "a b", "ä", "a/b", long.as_str(), "a_b"] {
+    for name in [
+        "",
+        ".",
+        "..",
+        "a b",
+        "ä",
+        "a/b",
+        long.as_str(),
+        "a_b",
+        METADATA_TOPIC,
+    ] {
         let created = create(&mut image, vec![topic(name, 1, 1)]);
         assert_eq!(
             created[0].as_ref().err(),

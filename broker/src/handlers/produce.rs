@@ -1,0 +1,335 @@
+//! Produce: hands each partition its batch, in the order of the request, and answers when they are committed.
+//!
+//! Two phases. The first runs before the connection reads its next request, so that pipelined requests append in order; the second,
+//! which waits for the flush, runs beside later requests. acks=0 has no second phase and no response: where something failed the
+//! connection is closed, as the only thing a client without responses can notice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flumen_log::{AppendAs, Appended, VerificationGuard};
+use flumen_protocol::batch::BatchHeader;
+use flumen_protocol::compression::Compression;
+use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::id::{LeaderEpoch, TopicPartition};
+use flumen_protocol::message::produce_request::{PartitionProduceData, TopicProduceData};
+use flumen_protocol::message::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use flumen_protocol::message::{ProduceRequest, ProduceResponse};
+use flumen_protocol::segment::Records;
+
+use crate::clock::Instant;
+use crate::cluster::image::is_internal;
+use crate::coordinator::TransactionalWrite;
+use crate::dispatch::{Answer, Context, Started, encode};
+use crate::error::{Failure, append_failure};
+use crate::node::Node;
+use crate::partition::Partition;
+use crate::partition::table::Topic;
+
+/// First version that names topics by id.
+const TOPIC_IDS: i16 = 13;
+/// First version by which a partition joins its producer's transaction (KIP-890, `transaction.version` 2).
+const IMPLICIT_ADD: i16 = 12;
+/// First version whose batches may use zstd.
+const ZSTD: i16 = 7;
+/// Tools may write internal topics under this client id (Kafka: `AdminUtils.ADMIN_CLIENT_ID`).
+const ADMIN_CLIENT: &str = "__admin_client";
+
+/// What happened to one partition of the request so far.
+struct Outcome {
+    index: i32,
+    result: Result<Written, Failure>,
+}
+
+/// A batch that is in the log, perhaps not yet on disk.
+struct Written {
+    partition: Arc<Partition>,
+    epoch: LeaderEpoch,
+    appended: Appended,
+}
+
+/// Outcomes of a whole request, in its order.
+type Outcomes = Vec<(String, flumen_protocol::id::TopicId, Vec<Outcome>)>;
+
+/// What all partitions of one request share.
+struct Batch<'a> {
+    node: &'a Arc<Node>,
+    context: &'a Context,
+    transactional_id: Option<&'a str>,
+    now_ms: i64,
+}
+
+/// Starts Produce.
+pub(crate) async fn produce(
+    node: &Arc<Node>,
+    context: Context,
+    request: ProduceRequest,
+) -> Started {
+    let acks = request.acks;
+    let deadline = node.drivers.clock.now()
+        + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let outcomes = append_all(node, &context, request).await;
+    if acks == 0 {
+        return Started::Done(without_response(&outcomes));
+    }
+    if outcomes
+        .iter()
+        .flat_map(|(_, _, partitions)| partitions)
+        .all(Outcome::is_settled)
+    {
+        return Started::Done(encode(&context, &respond(outcomes)));
+    }
+    let node = Arc::clone(node);
+    Started::Later(Box::pin(async move {
+        let outcomes = settle(&node, outcomes, deadline).await;
+        encode(&context, &respond(outcomes))
+    }))
+}
+
+async fn append_all(node: &Arc<Node>, context: &Context, request: ProduceRequest) -> Outcomes {
+    let refusal = refuse_whole(&request);
+    let batch = Batch {
+        node,
+        context,
+        transactional_id: request.transactional_id.as_deref(),
+        now_ms: node.drivers.clock.wall_ms(),
+    };
+    let mut outcomes = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        let found = batch.find_topic(&topic);
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for data in topic.partition_data {
+            let index = data.index;
+            let result = match (&refusal, &found) {
+                (Some(error), _) => Err(Failure::from(*error)),
+                (None, Err(failure)) => Err(failure.clone()),
+                (None, Ok(topic)) => batch.append(topic, data).await,
+            };
+            partitions.push(Outcome { index, result });
+        }
+        outcomes.push((topic.name, topic.topic_id, partitions));
+    }
+    outcomes
+}
+
+/// What is wrong with the request as a whole.
+fn refuse_whole(request: &ProduceRequest) -> Option<ErrorCode> {
+    if !matches!(request.acks, -1..=1) {
+        return Some(ErrorCode::InvalidRequiredAcks);
+    }
+    let transactional = |data: &PartitionProduceData| match &data.records {
+        Some(Records::Bytes(bytes)) => {
+            BatchHeader::parse(bytes).is_ok_and(|header| header.is_transactional())
+        }
+        _ => false,
+    };
+    let any = request
+        .topic_data
+        .iter()
+        .flat_map(|topic| &topic.partition_data)
+        .any(transactional);
+    (any && request.transactional_id.is_none())
+        .then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+}
+
+impl Batch<'_> {
+    fn find_topic(&self, asked: &TopicProduceData) -> Result<Arc<Topic>, Failure> {
+        let topic = if self.context.version >= TOPIC_IDS {
+            self.node
+                .partitions
+                .topic_by_id(asked.topic_id)
+                .ok_or(ErrorCode::UnknownTopicId)?
+        } else {
+            self.node
+                .partitions
+                .topic(&asked.name)
+                .ok_or(ErrorCode::UnknownTopicOrPartition)?
+        };
+        if is_internal(&topic.name) && self.context.client_id != ADMIN_CLIENT {
+            return Err(Failure::new(
+                ErrorCode::InvalidTopicException,
+                "internal topics are written by the broker",
+            ));
+        }
+        Ok(topic)
+    }
+
+    async fn append(&self, topic: &Topic, data: PartitionProduceData) -> Result<Written, Failure> {
+        let partition = topic
+            .partition(data.index)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        partition.check_open()?;
+        let records = match data.records {
+            Some(Records::Bytes(bytes)) => bytes,
+            _ => Bytes::new(),
+        };
+        let header = check_records(self.context.version, &records)?;
+        let guard = if header.is_transactional() {
+            self.verify(partition, &header).await?
+        } else {
+            VerificationGuard::NONE
+        };
+        let epoch = partition.leader_epoch();
+        let how = AppendAs::Client {
+            leader_epoch: epoch,
+            guard,
+        };
+        let appended = partition
+            .append(records, &how, self.now_ms)
+            .map_err(|error| append_failure(&error))?;
+        Ok(Written {
+            partition: Arc::clone(partition),
+            epoch,
+            appended,
+        })
+    }
+
+    /// A transactional batch may begin a transaction in this partition only if its coordinator knows of it, or its marker would
+    /// never come (KIP-890). The guard is taken before the coordinator is asked, so that a marker in between voids it.
+    async fn verify(
+        &self,
+        partition: &Partition,
+        header: &BatchHeader,
+    ) -> Result<VerificationGuard, Failure> {
+        let Some(guard) =
+            partition.start_verification(header, self.context.version >= IMPLICIT_ADD)
+        else {
+            return Ok(VerificationGuard::NONE);
+        };
+        let write = TransactionalWrite {
+            transactional_id: self.transactional_id.unwrap_or_default(),
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            partition: TopicPartition::clone(partition.name()),
+            version: self.context.version,
+        };
+        self.node
+            .coordinators
+            .verify_transactional_write(&write)
+            .await?;
+        Ok(guard)
+    }
+}
+
+/// What every request must hold to, whatever the topic: exactly one batch of the current format, in a codec of the request's version.
+fn check_records(version: i16, records: &[u8]) -> Result<BatchHeader, Failure> {
+    let invalid = |why: String| Failure::new(ErrorCode::InvalidRecord, why);
+    if records.is_empty() {
+        return Err(invalid(
+            "a produce request must have exactly one record batch per partition".to_owned(),
+        ));
+    }
+    let header = BatchHeader::parse(records).map_err(|error| invalid(error.to_string()))?;
+    if header.size_in_bytes() != records.len() {
+        return Err(invalid(
+            "a produce request must have exactly one record batch per partition".to_owned(),
+        ));
+    }
+    if version < ZSTD
+        && header
+            .compression()
+            .is_ok_and(|codec| codec == Compression::Zstd)
+    {
+        let why = format!("produce requests with version {version} may not use zstd compression");
+        return Err(Failure::new(ErrorCode::UnsupportedCompressionType, why));
+    }
+    Ok(header)
+}
+
+impl Outcome {
+    /// Whether nothing needs to be waited for.
+    fn is_settled(&self) -> bool {
+        match &self.result {
+            Ok(written) => written.partition.high_watermark() > written.appended.last_offset,
+            Err(_) => true,
+        }
+    }
+}
+
+/// Waits until every batch is committed, or `deadline`.
+async fn settle(node: &Node, mut outcomes: Outcomes, deadline: Instant) -> Outcomes {
+    let mut timeout = node.drivers.clock.sleep_until(deadline);
+    for outcome in outcomes
+        .iter_mut()
+        .flat_map(|(_, _, partitions)| partitions)
+    {
+        let Ok(written) = &outcome.result else {
+            continue;
+        };
+        let committed = tokio::select! {
+            biased;
+            committed = written.partition.committed(written.appended.last_offset + 1, written.epoch) => committed,
+            // The batch is in the log all the same: the client cannot know, and retries.
+            () = &mut timeout => Err(ErrorCode::RequestTimedOut),
+        };
+        if let Err(error) = committed {
+            if error == ErrorCode::RequestTimedOut {
+                timeout = node.drivers.clock.sleep_until(deadline);
+            }
+            outcome.result = Err(Failure::from(error));
+        }
+    }
+    outcomes
+}
+
+fn without_response(outcomes: &Outcomes) -> Answer {
+    let mut partitions = outcomes
+        .iter()
+        .flat_map(|(topic, _, partitions)| partitions.iter().map(move |p| (topic, p)));
+    let failed = partitions.find_map(|(topic, outcome)| {
+        let failure = outcome.result.as_ref().err()?;
+        Some(format!(
+            "produce with acks=0 to {topic}-{} failed: {failure}",
+            outcome.index
+        ))
+    });
+    failed.map_or(Answer::Nothing, Answer::Close)
+}
+
+fn respond(outcomes: Outcomes) -> ProduceResponse {
+    let responses = outcomes
+        .into_iter()
+        .map(|(name, topic_id, partitions)| TopicProduceResponse {
+            name,
+            topic_id,
+            partition_responses: partitions.into_iter().map(respond_partition).collect(),
+            ..Default::default()
+        });
+    ProduceResponse {
+        responses: responses.collect(),
+        ..Default::default()
+    }
+}
+
+fn respond_partition(outcome: Outcome) -> PartitionProduceResponse {
+    match outcome.result {
+        Ok(Written { appended, .. }) => PartitionProduceResponse {
+            index: outcome.index,
+            base_offset: appended.base_offset,
+            log_append_time_ms: appended.log_append_time,
+            log_start_offset: appended.log_start_offset,
+            ..Default::default()
+        },
+        Err(failure) => PartitionProduceResponse {
+            index: outcome.index,
+            error_code: failure.code.code(),
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+            record_errors: failure
+                .records
+                .into_iter()
+                .map(|(batch_index, message)| BatchIndexAndErrorMessage {
+                    batch_index,
+                    batch_index_error_message: Some(message),
+                    ..Default::default()
+                })
+                .collect(),
+            error_message: failure.message,
+            ..Default::default()
+        },
+    }
+}

@@ -1,0 +1,48 @@
+//! What a request can reach: the parts of the running broker, joined once by [`Broker::start`](crate::Broker::start).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::config::{BrokerConfig, Endpoint};
+use crate::coordinator::Coordinators;
+use crate::dispatch::Context;
+use crate::driver::Drivers;
+use crate::partition::table::Partitions;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) drivers: Drivers,
+    /// Kafka's text form of the cluster id; the same for ever.
+    pub(crate) cluster_id: String,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) coordinators: Coordinators,
+    /// Cancelled when the broker stops: long polls answer with what they have.
+    pub(crate) stop: CancellationToken,
+    /// `advertised.listeners`, if it is set.
+    pub(crate) advertised: Option<Endpoint>,
+    /// Topics created so far: spreads the first partitions over the brokers.
+    pub(crate) topics_created: AtomicUsize,
+}
+
+impl Node {
+    /// Where the client of this request should connect to.
+    ///
+    /// `advertised.listeners` if it is set, else the address the client has just used, which is reachable by definition.
+    pub(crate) fn endpoint(&self, context: &Context) -> Endpoint {
+        self.advertised.clone().unwrap_or_else(|| Endpoint {
+            host: context.peer.local.ip().to_canonical().to_string(),
+            port: context.peer.local.port(),
+        })
+    }
+
+    /// Where placement of the next topic starts.
+    pub(crate) fn placement_start(&self) -> usize {
+        self.topics_created.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,345 @@
+//! The data directory of this broker: opens the logs that the cluster image says are here, follows its changes, looks for old
+//! segments, and closes everything at the end.
+//!
+//! The driver between `cluster` (what should be) and `flumen_log` (what lies on disk). Requests never come here; they find their
+//! partition in [`Partitions`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flumen_log::config::FlushMode;
+use flumen_log::dir::{Identity, LogDir};
+use flumen_log::{Log, LogConfig, OpenError};
+use flumen_protocol::id::{TopicId, TopicPartition};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::controller::METADATA_TOPIC;
+use crate::cluster::image::{ClusterImage, TopicImage};
+use crate::cluster::record::{MetadataRecord, ResourceKind};
+use crate::config::BrokerConfig;
+use crate::driver::Drivers;
+use crate::flush::FlushConductor;
+use crate::partition::leader::Durability;
+use crate::partition::table::{Partitions, Topic};
+use crate::partition::{Partition, PartitionParts};
+
+/// Recovery points move this often: what was appended since is scanned after a crash.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+/// How often idle producers are looked for (Kafka: `producer.id.expiration.check.interval.ms`).
+const EXPIRY_EVERY: Duration = Duration::from_secs(600);
+/// One node has no registration epochs.
+const NO_BROKER_EPOCH: i64 = -1;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    config: Arc<BrokerConfig>,
+    drivers: Drivers,
+    partitions: Arc<Partitions>,
+    flush: Arc<FlushConductor>,
+    metadata: Arc<Log>,
+    dir: Arc<LogDir>,
+}
+
+impl Replicas {
+    /// Opens the data directory and the metadata log. A new directory begins a new cluster.
+    pub(crate) async fn open(
+        config: Arc<BrokerConfig>,
+        drivers: Drivers,
+    ) -> Result<Arc<Replicas>, OpenError> {
+        let fresh = Identity {
+            cluster_id: TopicId(drivers.random_id()).to_string(),
+            node_id: config.node_id,
+            directory_id: TopicId(drivers.random_id()),
+        };
+        let (disk, path) = (Arc::clone(&drivers.disk), config.data_dir());
+        let (dir, metadata) = drivers
+            .blocking(move || {
+                let dir = LogDir::open(disk, &path, &fresh)?;
+                let keep = BTreeMap::from([("cleanup.policy".to_owned(), String::new())]);
+                let config = LogConfig::parse(&keep, &BTreeMap::new())
+                    .expect("an empty policy keeps everything");
+                let metadata = dir.open_log(&metadata_partition(), None, config)?;
+                Ok::<_, OpenError>((dir, metadata))
+            })
+            .await?;
+        let threads = usize::try_from(config.num_flush_threads).unwrap_or(1);
+        Ok(Arc::new(Replicas {
+            flush: FlushConductor::new(threads),
+            partitions: Arc::new(Partitions::default()),
+            metadata,
+            dir: Arc::new(dir),
+            config,
+            drivers,
+        }))
+    }
+
+    pub(crate) fn drivers(&self) -> &Drivers {
+        &self.drivers
+    }
+
+    pub(crate) fn partitions(&self) -> Arc<Partitions> {
+        Arc::clone(&self.partitions)
+    }
+
+    pub(crate) fn metadata_log(&self) -> Arc<Log> {
+        Arc::clone(&self.metadata)
+    }
+
+    pub(crate) fn cluster_id(&self) -> String {
+        self.dir.identity().cluster_id.clone()
+    }
+
+    /// Opens every partition of the image, several at a time. Directories of partitions that the image does not know, or knows under
+    /// another topic id, are renamed and kept: missing metadata is no reason to delete data.
+    pub(crate) async fn open_all(self: &Arc<Self>, image: &ClusterImage) -> Result<(), OpenError> {
+        for found in self.dir.found() {
+            let known = image.topic(&found.partition.topic).is_some_and(|topic| {
+                usize::try_from(found.partition.partition).is_ok_and(|n| n < topic.partitions.len())
+                    && found.topic_id.is_none_or(|id| id == topic.id)
+            });
+            if !known && found.partition != metadata_partition() {
+                self.set_aside(&found.partition).await;
+            }
+        }
+        let topics: Vec<_> = image.topics().cloned().collect();
+        let each = topics.into_iter().map(|topic| {
+            let (replicas, set) = (Arc::clone(self), topic_configs(image, &topic.name));
+            self.drivers
+                .blocking(move || replicas.open_topic(&topic, &set))
+        });
+        for opened in futures_util::future::join_all(each).await {
+            self.partitions.insert(opened?);
+        }
+        Ok(())
+    }
+
+    async fn set_aside(self: &Arc<Self>, partition: &TopicPartition) {
+        let (dir, partition) = (Arc::clone(&self.dir), partition.clone());
+        let aside = self
+            .drivers
+            .blocking(move || (dir.set_aside(&partition), partition))
+            .await;
+        match aside {
+            (Ok(Some(path)), partition) => {
+                tracing::warn!(%partition, path = %path.display(), "a log that no topic knows was set aside");
+            }
+            (Ok(None), _) => {}
+            (Err(error), partition) => {
+                tracing::warn!(%partition, %error, "a log that no topic knows stays")
+            }
+        }
+    }
+
+    fn open_topic(
+        &self,
+        topic: &TopicImage,
+        set: &BTreeMap<String, String>,
+    ) -> Result<Topic, OpenError> {
+        let config = self.topic_config(set);
+        let open = |record: &crate::cluster::record::PartitionRecord| {
+            let name = TopicPartition::new(topic.name.clone(), record.partition);
+            let log = self.dir.open_log(&name, Some(topic.id), config.clone())?;
+            Ok(Some(Partition::new(PartitionParts {
+                name,
+                topic_id: topic.id,
+                leader_epoch: record.leader_epoch,
+                log,
+                durability: durability(topic, &config),
+                flush: Arc::clone(&self.flush),
+            })))
+        };
+        let partitions = topic
+            .partitions
+            .iter()
+            .map(open)
+            .collect::<Result<Vec<_>, OpenError>>()?;
+        Ok(Topic {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions,
+        })
+    }
+
+    /// What was set for the topic over the broker's defaults over Kafka's. All of it was checked when it was set.
+    fn topic_config(&self, set: &BTreeMap<String, String>) -> LogConfig {
+        LogConfig::parse(set, &self.config.log_defaults).unwrap_or_else(|error| {
+            tracing::error!(%error, "a topic's configuration cannot be read any more; its defaults are used");
+            LogConfig::default()
+        })
+    }
+
+    /// Makes the disk follow `records`, which led to `image`.
+    pub(crate) async fn follow(
+        self: &Arc<Self>,
+        image: &Arc<ClusterImage>,
+        records: &[MetadataRecord],
+    ) {
+        let mut touched: BTreeSet<TopicId> = BTreeSet::new();
+        for record in records {
+            match record {
+                MetadataRecord::Topic(topic) => {
+                    touched.insert(topic.id);
+                }
+                MetadataRecord::Partition(partition) => {
+                    touched.insert(partition.topic_id);
+                }
+                MetadataRecord::RemoveTopic(remove) => self.remove(remove.id).await,
+                MetadataRecord::Config(config) if config.kind == ResourceKind::Topic => {
+                    touched.extend(image.topic(&config.resource).map(|topic| topic.id));
+                }
+                _ => {}
+            }
+        }
+        for topic in touched.into_iter().filter_map(|id| image.topic_by_id(id)) {
+            self.adopt(image, topic).await;
+        }
+    }
+
+    /// Opens a topic, or gives one that is open its new configuration.
+    async fn adopt(self: &Arc<Self>, image: &ClusterImage, topic: &Arc<TopicImage>) {
+        let set = topic_configs(image, &topic.name);
+        if let Some(open) = self.partitions.topic_by_id(topic.id) {
+            let config = self.topic_config(&set);
+            for partition in open.partitions.iter().flatten() {
+                partition.log().set_config(config.clone());
+                partition.set_durability(durability(topic, &config));
+            }
+            return;
+        }
+        let (replicas, name) = (Arc::clone(self), topic.name.clone());
+        let topic = Arc::clone(topic);
+        match self
+            .drivers
+            .blocking(move || replicas.open_topic(&topic, &set))
+            .await
+        {
+            Ok(opened) => self.partitions.insert(opened),
+            // It exists in the cluster and has no log here: requests are told so until a restart succeeds.
+            Err(error) => tracing::error!(topic = name, %error, "topic cannot be opened"),
+        }
+    }
+
+    async fn remove(self: &Arc<Self>, id: TopicId) {
+        let Some(topic) = self.partitions.remove(id) else {
+            return;
+        };
+        for partition in topic.partitions.iter().flatten() {
+            let (dir, name) = (Arc::clone(&self.dir), partition.name().clone());
+            let deleted = self.drivers.blocking(move || dir.delete_log(&name)).await;
+            if let Err(error) = deleted {
+                tracing::warn!(partition = %partition.name(), %error, "log of a deleted topic stays until the next start");
+            }
+        }
+    }
+
+    /// Starts what runs in the background until `stop`.
+    pub(crate) fn start(self: &Arc<Self>, stop: &CancellationToken) {
+        self.drivers
+            .spawn("flush", Arc::clone(&self.flush).run(self.drivers.clone()));
+        self.drivers
+            .spawn("upkeep", Arc::clone(self).upkeep(stop.clone()));
+    }
+
+    /// Looks for old segments, old producers and recovery points that can move, each in its own interval.
+    async fn upkeep(self: Arc<Self>, stop: CancellationToken) {
+        let millis = |n: i64| Duration::from_millis(u64::try_from(n).unwrap_or(0));
+        let clock = Arc::clone(&self.drivers.clock);
+        let start = clock.now();
+        let mut retention = start + millis(self.config.log_initial_task_delay_ms);
+        let mut checkpoint = start + CHECKPOINT_EVERY;
+        let mut expiry = start + EXPIRY_EVERY;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = clock.sleep_until(retention.min(checkpoint).min(expiry)) => {}
+            }
+            let now = clock.now();
+            if now >= retention {
+                self.retention().await;
+                retention = clock.now() + millis(self.config.log_retention_check_interval_ms);
+            }
+            if now >= checkpoint {
+                self.checkpoint().await;
+                checkpoint = clock.now() + CHECKPOINT_EVERY;
+            }
+            if now >= expiry {
+                self.expire_producers();
+                expiry = clock.now() + EXPIRY_EVERY;
+            }
+        }
+    }
+
+    /// One pass over all logs: deletes what their topics no longer keep, below their high watermarks.
+    async fn retention(self: &Arc<Self>) {
+        let (replicas, now_ms) = (Arc::clone(self), self.drivers.clock.wall_ms());
+        let bound = move || {
+            replicas.dir.retention_pass(now_ms, |name, log| {
+                // The metadata log has no partition: what its replay needs is never old.
+                replicas
+                    .partitions
+                    .get(name)
+                    .map_or(log.log_start_offset(), |partition| {
+                        partition.high_watermark()
+                    })
+            })
+        };
+        match self.drivers.blocking(bound).await {
+            Ok(deleted) => {
+                for (partition, deleted) in deleted {
+                    tracing::info!(%partition, ?deleted, "old segments deleted");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "no segment was deleted"),
+        }
+    }
+
+    async fn checkpoint(self: &Arc<Self>) {
+        if self.flush.fenced().is_some() {
+            return;
+        }
+        let dir = Arc::clone(&self.dir);
+        if let Err(error) = self.drivers.blocking(move || dir.checkpoint()).await {
+            tracing::warn!(%error, "recovery points stay where they were");
+        }
+    }
+
+    fn expire_producers(&self) {
+        let now_ms = self.drivers.clock.wall_ms();
+        for (_, log) in self.dir.logs() {
+            log.expire_producers(now_ms, i64::from(self.config.producer_id_expiration_ms));
+        }
+    }
+
+    /// Flushes and closes everything, and marks the stop as clean. Nothing may be appended any more.
+    pub(crate) async fn close(&self) {
+        self.flush.drained().await;
+        let dir = Arc::clone(&self.dir);
+        let epoch = NO_BROKER_EPOCH;
+        if let Err(error) = self.drivers.blocking(move || dir.close(epoch)).await {
+            tracing::error!(%error, "the stop is not a clean one: the next start recovers");
+        }
+    }
+}
+
+/// The directory of cluster metadata; it is no topic that a client could name or create.
+fn metadata_partition() -> TopicPartition {
+    TopicPartition::new(METADATA_TOPIC, 0)
+}
+
+fn topic_configs(image: &ClusterImage, topic: &str) -> BTreeMap<String, String> {
+    image
+        .config(ResourceKind::Topic, topic)
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Offsets, transactions and metadata are always on disk before their reply.
+fn durability(topic: &TopicImage, config: &LogConfig) -> Durability {
+    match config.flush_mode {
+        FlushMode::Async if !topic.is_internal() => Durability::Written,
+        _ => Durability::Flushed,
+    }
+}

@@ -1,0 +1,208 @@
+//! Frames: versions, garbage, limits.
+
+use std::io::ErrorKind;
+
+use flumen_protocol::api::{self, ApiKey};
+use flumen_protocol::codec::{Message, Reader};
+use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::message::api_versions_response::ApiVersion;
+use flumen_protocol::message::{
+    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest,
+};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Wire, World, batch, fetch_request};
+
+fn versions() -> ApiVersionsRequest {
+    ApiVersionsRequest {
+        client_software_name: "it".to_owned(),
+        client_software_version: "1.0".to_owned(),
+        ..Default::default()
+    }
+}
+
+async fn assert_alive(world: &World) {
+    let response = world.client().await.call(3, &versions()).await;
+    assert_eq!(response.error_code, 0);
+}
+
+#[tokio::test]
+async fn api_versions_tells_what_is_served_and_the_transaction_version() {
+    let world = World::start(&[]).await;
+    let response = world.client().await.call(4, &versions()).await;
+    let find = |key: ApiKey| {
+        response
+            .api_keys
+            .iter()
+            .find(|row| row.api_key == key.code())
+    };
+    let range = |row: &ApiVersion| (row.min_version, row.max_version);
+    assert_eq!(find(ApiKey::Produce).map(range), Some((0, 13)));
+    assert_eq!(find(ApiKey::Fetch).map(range), Some((4, 18)));
+    assert!(find(ApiKey::AlterConfigs).is_none());
+    let level = response
+        .finalized_features
+        .iter()
+        .find(|f| f.name == "transaction.version");
+    assert_eq!(level.map(|f| f.max_version_level), Some(2));
+}
+
+#[tokio::test]
+async fn a_feature_without_a_minimum_is_hidden_from_version_3() {
+    let world = World::start(&[]).await;
+    let response = world.client().await.call(3, &versions()).await;
+    assert!(
+        response
+            .supported_features
+            .iter()
+            .all(|feature| feature.min_version > 0)
+    );
+}
+
+#[tokio::test]
+async fn api_versions_of_the_future_gets_an_answer_in_version_0() {
+    let world = World::start(&[]).await;
+    let mut client = world.client().await;
+    // key 18, version 99, correlation id 7, client id "x", then what nobody knows
+    let mut frame = vec![0, 18, 0, 99, 0, 0, 0, 7, 0, 1, b'x', 0, 1, 2, 3];
+    let mut bytes = u32::try_from(frame.len()).unwrap().to_be_bytes().to_vec();
+    bytes.append(&mut frame);
+    client.socket.write_all(&bytes).await.unwrap();
+    let mut reader = Reader::new(client.next_frame().await.unwrap());
+    assert_eq!(reader.i32("correlation id").unwrap(), 7);
+    let response = ApiVersionsResponse::decode(&mut reader, 0).unwrap();
+    assert_eq!(response.error_code, ErrorCode::UnsupportedVersion.code());
+    let range = api::versions(ApiKey::ApiVersions);
+    assert_eq!(response.api_keys.len(), 1);
+    assert_eq!(response.api_keys[0].max_version, *range.end());
+    // and the connection goes on
+    assert_eq!(client.call(4, &versions()).await.error_code, 0);
+}
+
+#[tokio::test]
+async fn a_bad_software_name_is_an_invalid_request() {
+    let world = World::start(&[]).await;
+    let request = ApiVersionsRequest {
+        client_software_name: "-".to_owned(),
+        ..versions()
+    };
+    let response = world.client().await.call(3, &request).await;
+    assert_eq!(response.error_code, ErrorCode::InvalidRequest.code());
+}
+
+async fn sends_and_is_closed(world: &World, bytes: &[u8]) {
+    let mut client = world.client().await;
+    match client.socket.write_all(bytes).await {
+        Ok(()) => {}
+        Err(error) => assert!(matches!(
+            error.kind(),
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+        )),
+    }
+    assert_eq!(client.next_frame().await, None);
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend(body);
+    bytes
+}
+
+#[tokio::test]
+async fn garbage_closes_its_connection_and_nothing_else() {
+    let world = World::start(&[]).await;
+    let mut other = world.client_with_topic("t", 1).await;
+    sends_and_is_closed(&world, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    sends_and_is_closed(&world, &[0xff; 64]).await;
+    sends_and_is_closed(&world, &0x7fff_ffffu32.to_be_bytes()).await;
+    // a frame that is no request; unknown api; produce v2; fetch v99; half a body; body with a tail
+    sends_and_is_closed(&world, &framed(&[1])).await;
+    sends_and_is_closed(&world, &framed(&[1, 44, 0, 0, 0, 0, 0, 1, 255, 255])).await;
+    sends_and_is_closed(&world, &framed(&[0, 0, 0, 2, 0, 0, 0, 1, 255, 255, 0, 0])).await;
+    sends_and_is_closed(&world, &framed(&[0, 1, 0, 99, 0, 0, 0, 1, 255, 255, 0])).await;
+    sends_and_is_closed(&world, &framed(&[0, 3, 0, 0, 0, 0, 0, 1, 255, 255, 0, 0])).await;
+    sends_and_is_closed(
+        &world,
+        &framed(&[0, 3, 0, 0, 0, 0, 0, 1, 255, 255, 0, 0, 0, 0, 9]),
+    )
+    .await;
+    // a count far beyond what the frame holds
+    sends_and_is_closed(
+        &world,
+        &framed(&[0, 3, 0, 0, 0, 0, 0, 1, 255, 255, 0x7f, 255, 255, 255]),
+    )
+    .await;
+    assert_eq!(other.produce("t", 0, batch(&["a"])).await.error_code, 0);
+    assert_alive(&world).await;
+}
+
+#[tokio::test]
+async fn a_request_above_the_size_limit_closes_its_connection() {
+    let world = World::start(&[("socket.request.max.bytes", "1000")]).await;
+    sends_and_is_closed(&world, &1001u32.to_be_bytes()).await;
+    assert_alive(&world).await;
+}
+
+#[tokio::test]
+async fn a_request_may_arrive_byte_by_byte() {
+    let world = World::start(&[]).await;
+    let mut client = world.client().await;
+    let mut bytes = framed(&[0, 18, 0, 0, 0, 0, 0, 9, 255, 255]);
+    for byte in bytes.drain(..) {
+        client.socket.write_all(&[byte]).await.unwrap();
+    }
+    let (id, response) = client.receive::<ApiVersionsRequest>(0).await;
+    assert_eq!((id, response.error_code), (9, 0));
+}
+
+#[tokio::test]
+async fn a_parked_fetch_holds_back_what_was_asked_after_it() {
+    let world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    let fetch = client.send(11, &fetch_request("t", 0, 0, 60_000)).await;
+    let metadata = client.send(9, &MetadataRequest::default()).await;
+    world.client().await.produce("t", 0, batch(&["a"])).await;
+    assert_eq!(client.receive::<FetchRequest>(11).await.0, fetch);
+    assert_eq!(client.receive::<MetadataRequest>(9).await.0, metadata);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_at_once() {
+    let world = World::start(&[("max.connections", "2")]).await;
+    let mut first = world.client().await;
+    first.call(3, &versions()).await;
+    let mut second = world.client().await;
+    second.call(3, &versions()).await;
+    assert_eq!(world.client().await.next_frame().await, None);
+    drop(first);
+    // the place of a closed connection is free again, as soon as the broker has noticed
+    for _ in 0..1000 {
+        let mut again: Wire = world.client().await;
+        again.send(3, &versions()).await;
+        if again.next_frame().await.is_some() {
+            return;
+        }
+    }
+    panic!("the place of a closed connection stays taken");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let world = World::start(&[("connections.max.idle.ms", "100")]).await;
+    let mut client = world.client().await;
+    client.call(3, &versions()).await;
+    assert_eq!(client.next_frame().await, None);
+}
+
+#[tokio::test]
+async fn a_stopping_broker_answers_a_parked_fetch() {
+    let mut world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    client.send(11, &fetch_request("t", 0, 0, 60_000)).await;
+    // the fetch is started once the broker has read it: a later request on another connection is no proof, its own next one is
+    client.send(9, &MetadataRequest::default()).await;
+    world.stop().await;
+    if let Some(frame) = client.next_frame().await {
+        assert!(!frame.is_empty());
+    }
+}
