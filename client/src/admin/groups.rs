@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use flumen_protocol::codec::Request;
+use flumen_protocol::api::ApiKey;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::TopicPartition;
 use flumen_protocol::message::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -292,7 +293,9 @@ impl Admin {
         loop {
             let answer = async {
                 let connection = self.client.connection(to, SHARED).await?;
-                let version = connection.version(R::API, i16::MAX)?;
+                // From version 10 on OffsetFetch names topics by their ids.
+                let newest = if R::API == ApiKey::OffsetFetch { 9 } else { i16::MAX };
+                let version = connection.version(R::API, newest)?;
                 connection.request(version, &request(version)).await
             }
             .await;
