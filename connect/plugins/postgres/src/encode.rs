@@ -1,13 +1,33 @@
 //! Values in Postgres' binary format. Pure.
 //!
-//! Owns which value fits which column and the bytes of each. `COPY … BINARY` and array parameters use the same bytes per element: an i32 length (-1 is null)
-//! and the value. Nothing is cut, rounded or guessed: what does not fit is an error that names the value.
+//! Owns which value fits which column and the bytes of each; `plan.rs` calls it. `COPY … BINARY` and
+//! array parameters use the same bytes per element: an i32 length (-1 is null) and the value.
+//!
+//! The column's type decides. What does not fit is an error that names the value; nothing is cut:
+//!
+//! | column | takes |
+//! |---|---|
+//! | smallint, integer, bigint | integers and whole floats in range, text that is an integer |
+//! | real, double precision | numbers in range (real: the nearest one), text that is a number, `NaN`, `Infinity` |
+//! | numeric | numbers, text that is a number; Postgres rounds to the column's scale |
+//! | boolean | booleans, text `true` and `false` |
+//! | text, varchar, char | text as it is, every other value as JSON writes it |
+//! | json, jsonb | structs, maps, lists, numbers, booleans; text is taken to *be* JSON |
+//! | timestamptz | RFC 3339 text with its offset, Connect timestamps, integers as ms since 1970 |
+//! | timestamp | the same, as UTC; also text without an offset |
+//! | date, time | ISO 8601 text, Connect dates and times; for a date also RFC 3339, its day in UTC |
+//! | bytea | bytes, text in Postgres' hex form `\x…` |
+//! | uuid | text |
+//! | an array | lists of scalars |
+//! | anything else | its text, which Postgres reads |
 
 use bytes::{BufMut, BytesMut};
 use flumen_connect::converter::{Converter, JsonConverter};
 use flumen_connect::record::Data;
-use flumen_connect::value::{Decimal, Value};
+use flumen_connect::value::Value;
 use jiff::civil;
+
+use crate::numeric::put_numeric;
 
 /// Milliseconds and days from 1970 to 2000, where Postgres' clock begins.
 const EPOCH_MS: i64 = 946_684_800_000;
@@ -32,13 +52,15 @@ pub(crate) enum Encoding {
     Date,
     Time,
     Uuid,
+    /// An array of any type: its text in Postgres' braces, and Postgres casts it.
+    Array,
     /// Any other type: its text, and Postgres casts it.
     Other,
 }
 
 impl Encoding {
-    /// By the type's oid (`pg_type.dat`, stable since ever).
-    pub(crate) fn of(oid: u32) -> Encoding {
+    /// By the type's oid (`pg_type.dat`, stable since ever) and whether it is an array.
+    pub(crate) fn of(oid: u32, array: bool) -> Encoding {
         match oid {
             16 => Encoding::Bool,
             17 => Encoding::Bytea,
@@ -56,8 +78,14 @@ impl Encoding {
             1184 => Encoding::TimestampTz,
             1700 => Encoding::Numeric,
             2950 => Encoding::Uuid,
+            _ if array => Encoding::Array,
             _ => Encoding::Other,
         }
+    }
+
+    /// Whether Postgres must be asked to cast: there is no binary form of the column's type here.
+    pub(crate) fn needs_cast(self) -> bool {
+        matches!(self, Encoding::Array | Encoding::Other)
     }
 
     /// Name and oid of the type that array parameters have.
@@ -69,7 +97,7 @@ impl Encoding {
             Encoding::Int8 => ("int8", 20),
             Encoding::Float4 => ("float4", 700),
             Encoding::Float8 => ("float8", 701),
-            Encoding::Text | Encoding::Other => ("text", 25),
+            Encoding::Text | Encoding::Array | Encoding::Other => ("text", 25),
             Encoding::Json => ("json", 114),
             Encoding::Jsonb => ("jsonb", 3802),
             Encoding::Bytea => ("bytea", 17),
@@ -108,20 +136,14 @@ impl Encoding {
 
     fn put_value(self, value: &Value, out: &mut BytesMut) -> Option<()> {
         match self {
-            Encoding::Bool => match value {
-                Value::Boolean(v) => out.put_u8(u8::from(*v)),
-                _ => return None,
-            },
+            Encoding::Bool => out.put_u8(u8::from(boolean(value)?)),
             Encoding::Int2 => out.put_i16(integer(value)?.try_into().ok()?),
             Encoding::Int4 => out.put_i32(integer(value)?.try_into().ok()?),
             Encoding::Int8 => out.put_i64(integer(value)?),
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "the column is a float4: the nearest one is its value"
-            )]
-            Encoding::Float4 => out.put_f32(float(value)? as f32),
+            Encoding::Float4 => out.put_f32(single(float(value)?)?),
             Encoding::Float8 => out.put_f64(float(value)?),
             Encoding::Text | Encoding::Other => return put_text(value, out),
+            Encoding::Array => return put_array(value, out),
             Encoding::Json => return put_json(value, out),
             Encoding::Jsonb => {
                 out.put_u8(1);
@@ -129,12 +151,12 @@ impl Encoding {
             }
             Encoding::Bytea => match value {
                 Value::Bytes(bytes) => out.put_slice(bytes),
-                _ => return None,
+                other => out.put_slice(&hex(other.as_str()?.strip_prefix("\\x")?)?),
             },
             Encoding::Numeric => return put_numeric(value, out),
             Encoding::TimestampTz => out.put_i64(instant_micros(value)?),
             Encoding::Timestamp => {
-                out.put_i64(instant_micros(value).or_else(|| civil_micros(value))?)
+                out.put_i64(instant_micros(value).or_else(|| civil_micros(value))?);
             }
             Encoding::Date => out.put_i32(days(value)?.checked_sub(EPOCH_DAYS)?),
             Encoding::Time => out.put_i64(time_micros(value)?),
@@ -158,8 +180,16 @@ fn shown(value: &Value) -> String {
     )
 }
 
+fn boolean(value: &Value) -> Option<bool> {
+    match value {
+        Value::Boolean(v) => Some(*v),
+        Value::String(text) => text.as_str().parse().ok(),
+        _ => None,
+    }
+}
+
 /// Integers, and floats without a fraction: JSON has one kind of number.
-fn integer(value: &Value) -> Option<i64> {
+pub(crate) fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::Timestamp(_) | Value::Date(_) | Value::Time(_) => None,
         Value::Float32(_) | Value::Float64(_) => {
@@ -169,6 +199,7 @@ fn integer(value: &Value) -> Option<i64> {
             (v.fract() == 0.0 && v.abs() <= 9_007_199_254_740_992.0).then_some(v as i64)
         }
         Value::Decimal(decimal) if decimal.scale == 0 => decimal.unscaled.try_into().ok(),
+        Value::String(text) => text.as_str().parse().ok(),
         other => other.as_i64(),
     }
 }
@@ -179,12 +210,23 @@ fn float(value: &Value) -> Option<f64> {
             "NaN" => Some(f64::NAN),
             "Infinity" => Some(f64::INFINITY),
             "-Infinity" => Some(f64::NEG_INFINITY),
-            _ => None,
+            number => number.parse().ok().filter(|v: &f64| v.is_finite()),
         },
         Value::Decimal(decimal) => decimal.to_string().parse().ok(),
         Value::Timestamp(_) | Value::Date(_) | Value::Time(_) => None,
         other => other.as_f64(),
     }
+}
+
+/// The nearest single; none where that would be infinite or nothing, as Postgres refuses it.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the nearest single is the column's value; what overflows is refused"
+)]
+fn single(v: f64) -> Option<f32> {
+    let single = v as f32;
+    let fits = single.is_finite() == v.is_finite() && (single == 0.0) == (v == 0.0);
+    (fits || v.is_nan()).then_some(single)
 }
 
 fn put_text(value: &Value, out: &mut BytesMut) -> Option<()> {
@@ -217,6 +259,34 @@ fn put_json(value: &Value, out: &mut BytesMut) -> Option<()> {
     Some(())
 }
 
+/// A list as Postgres writes one: `{1,NULL,"a \"b\""}`; lists of lists have more braces.
+fn put_array(value: &Value, out: &mut BytesMut) -> Option<()> {
+    let Value::Array(elements) = value else {
+        return matches!(value, Value::String(_)).then(|| put_text(value, out))?;
+    };
+    for (at, element) in elements.iter().enumerate() {
+        out.put_u8(if at == 0 { b'{' } else { b',' });
+        match element {
+            Value::Null => out.put_slice(b"NULL"),
+            Value::Array(_) => put_array(element, out)?,
+            _ => {
+                let mut text = BytesMut::new();
+                put_text(element, &mut text)?;
+                out.put_u8(b'"');
+                for byte in text {
+                    if matches!(byte, b'"' | b'\\') {
+                        out.put_u8(b'\\');
+                    }
+                    out.put_u8(byte);
+                }
+                out.put_u8(b'"');
+            }
+        }
+    }
+    out.put_slice(if elements.is_empty() { b"{}" } else { b"}" });
+    Some(())
+}
+
 fn instant_micros(value: &Value) -> Option<i64> {
     let millis = match value {
         Value::Timestamp(ms) | Value::Int64(ms) => *ms,
@@ -246,17 +316,21 @@ fn civil_micros(value: &Value) -> Option<i64> {
 }
 
 fn days(value: &Value) -> Option<i32> {
+    const DAY_MS: i64 = 86_400_000;
     match value {
         Value::Date(days) => Some(*days),
-        Value::Timestamp(ms) => ms.div_euclid(86_400_000).try_into().ok(),
+        Value::Timestamp(ms) => ms.div_euclid(DAY_MS).try_into().ok(),
         Value::String(text) => {
-            let date: civil::Date = text.as_str().parse().ok()?;
-            let millis = date
-                .to_zoned(jiff::tz::TimeZone::UTC)
-                .ok()?
-                .timestamp()
-                .as_millisecond();
-            millis.div_euclid(86_400_000).try_into().ok()
+            let text = text.as_str();
+            let ms = match text.parse::<jiff::Timestamp>() {
+                Ok(instant) => instant.as_millisecond(),
+                Err(_) => {
+                    let date: civil::Date = text.parse().ok()?;
+                    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+                    midnight.timestamp().as_millisecond()
+                }
+            };
+            ms.div_euclid(DAY_MS).try_into().ok()
         }
         _ => None,
     }
@@ -276,56 +350,20 @@ fn time_micros(value: &Value) -> Option<i64> {
 }
 
 fn uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
-    let mut bytes = [0; 16];
-    if digits.len() != 32 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    hex(&digits)?.try_into().ok()
 }
 
-/// Postgres' numeric: groups of four decimal digits. i16 groups, i16 weight of the first, i16 sign, i16 digits behind the point, then the groups.
-fn put_numeric(value: &Value, out: &mut BytesMut) -> Option<()> {
-    let decimal = match value {
-        Value::Decimal(decimal) => **decimal,
-        Value::String(text) => Decimal::parse(text.as_str())?,
-        Value::Float32(v) => Decimal::parse(&v.to_string())?,
-        Value::Float64(v) => Decimal::parse(&v.to_string())?,
-        other => Decimal {
-            unscaled: i128::from(integer(other)?),
-            scale: 0,
-        },
+fn hex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => {
+            let digit = |c: u8| char::from(c).to_digit(16);
+            u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
+        }
+        _ => None,
     };
-    let scale = u32::try_from(decimal.scale.max(0)).ok()?;
-    let up = u32::try_from((-decimal.scale).max(0)).ok()?;
-    let mut digits = decimal
-        .unscaled
-        .checked_mul(10_i128.checked_pow(up)?)?
-        .unsigned_abs();
-    // The groups align at the point.
-    digits = digits.checked_mul(10_u128.pow((4 - scale % 4) % 4))?;
-    let fraction_groups = scale.div_ceil(4);
-    let mut groups = Vec::new();
-    while digits > 0 {
-        groups.push(u16::try_from(digits % 10_000).expect("below 10000"));
-        digits /= 10_000;
-    }
-    let weight = i16::try_from(groups.len()).ok()? - i16::try_from(fraction_groups).ok()? - 1;
-    groups.reverse();
-    while groups.last() == Some(&0) {
-        let _ = groups.pop();
-    }
-    out.put_i16(i16::try_from(groups.len()).ok()?);
-    out.put_i16(if groups.is_empty() { 0 } else { weight });
-    out.put_u16(if decimal.unscaled < 0 { 0x4000 } else { 0 });
-    out.put_u16(u16::try_from(scale).ok()?);
-    for group in groups {
-        out.put_u16(group);
-    }
-    Some(())
+    pairs.map(byte).collect()
 }
 
 #[cfg(test)]
@@ -398,21 +436,5 @@ mod tests {
             bytes(Encoding::Jsonb, Value::Array(vec![Value::Int64(1)]))[4..],
             *b"\x01[1]"
         );
-    }
-
-    #[test]
-    fn numerics_align_their_groups_at_the_point() {
-        let groups = |text: &str| {
-            let bytes = bytes(Encoding::Numeric, text.into());
-            bytes[4..]
-                .chunks(2)
-                .map(|pair| i16::from_be_bytes([pair[0], pair[1]]))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(groups("12345.678"), [3, 1, 0, 3, 1, 2345, 6780]);
-        assert_eq!(groups("-0.00001"), [1, -2, 0x4000, 5, 1000]);
-        assert_eq!(groups("0"), [0, 0, 0, 0]);
-        assert_eq!(groups("10000"), [1, 1, 0, 0, 1]);
-        assert_eq!(groups("0.50"), [1, -1, 0, 2, 5000]);
     }
 }

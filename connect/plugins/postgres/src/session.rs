@@ -1,14 +1,14 @@
-//! One connection to Postgres, and what its errors mean. The driver of this crate: sockets, tasks and time are touched here only.
+//! One connection to Postgres. The driver of this crate: sockets, tasks and time are touched here only.
 //!
 //! Owns the connection's task. `sink.rs` opens one per task and drops it whenever its state is in doubt: Postgres rolls back then.
 
 use std::time::Duration;
 
 use flumen_connect::error::TaskError;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
-use crate::options::{Options, parse_url};
+use crate::failure::task_error;
+use crate::options::Options;
 
 /// Postgres keeps 63 bytes of a name.
 const APPLICATION_NAME_BYTES: usize = 63;
@@ -39,26 +39,13 @@ impl Session {
         reason = "this is the driver file of the crate"
     )]
     pub(crate) async fn connect(options: &Options, name: &str) -> Result<Session, TaskError> {
-        let mut config = parse_url(&options.url).map_err(TaskError::fatal)?;
-        if let Some(user) = &options.user {
-            let _ = config.user(user);
-        }
-        if let Some(password) = &options.password {
-            let _ = config.password(password);
-        }
-        if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-            return Err(TaskError::fatal(
-                "connection.url asks for sslmode=require; this release speaks to Postgres without TLS only",
-            ));
-        }
-        let _ = config
-            .application_name(application_name(name))
-            .connect_timeout(Duration::from_secs(10))
-            .tcp_user_timeout(Duration::from_secs(10));
-        let (client, connection) = config
-            .connect(NoTls)
-            .await
-            .map_err(|e| task_error("connecting to Postgres", &e))?;
+        let mut config = options.connection.clone();
+        let _ = config.application_name(application_name(name));
+        let connected = config.connect(NoTls).await;
+        let (client, connection) = connected.map_err(|e| {
+            let place = format!("connecting to Postgres at {}", place(&config));
+            task_error(&place, &e)
+        })?;
         let connection = tokio::spawn(async move {
             if let Err(e) = connection.await {
                 tracing::debug!("the connection to Postgres ended: {e}");
@@ -70,22 +57,33 @@ impl Session {
             connection,
         };
         let settings = format!(
-            "SET lock_timeout={}; SET idle_in_transaction_session_timeout={}; SET tcp_user_timeout=10000; SET client_min_messages=warning; SET default_transaction_isolation='read committed'",
+            "SET lock_timeout={}; SET idle_in_transaction_session_timeout={}; SET tcp_user_timeout=10000; \
+             SET client_min_messages=warning; SET default_transaction_isolation='read committed'",
             options.lock_timeout_ms, options.idle_timeout_ms
         );
-        session
-            .client
-            .batch_execute(&settings)
-            .await
-            .map_err(|e| task_error("setting up the session", &e))?;
+        let doing = |e: &tokio_postgres::Error| task_error("setting up the session", e);
+        let set = session.client.batch_execute(&settings).await;
+        set.map_err(|e| doing(&e))?;
         let row = session
             .client
             .query_one("SELECT pg_backend_pid()", &[])
-            .await
-            .map_err(|e| task_error("setting up the session", &e))?;
-        session.pid = row.get(0);
+            .await;
+        session.pid = row.map_err(|e| doing(&e))?.get(0);
         Ok(session)
     }
+}
+
+/// Host and port for people.
+fn place(config: &tokio_postgres::Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
+        Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+        None => config
+            .get_hostaddrs()
+            .first()
+            .map_or_else(String::new, ToString::to_string),
+    };
+    format!("{host}:{}", config.get_ports().first().unwrap_or(&5432))
 }
 
 /// Every connection of this connector bears it: by this a claim knows whom it may end.
@@ -104,63 +102,4 @@ pub(crate) fn application_name(name: &str) -> String {
 )]
 pub(crate) async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
-}
-
-/// What an error of Postgres asks of us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// The same may succeed later: connection, resources, locks, serialisation, shutdown.
-    Passing,
-    /// The rows are wrong: a value, a constraint.
-    Data,
-    /// Anything else: a missing table or right, a fault of ours.
-    Other,
-}
-
-/// By SQLSTATE class; no SQLSTATE is a broken connection.
-pub(crate) fn class(error: &tokio_postgres::Error) -> Class {
-    let Some(code) = error.code() else {
-        return Class::Passing;
-    };
-    match code.code().get(..2) {
-        Some("08" | "40" | "53" | "57" | "58") => Class::Passing,
-        Some("22" | "23") => Class::Data,
-        _ if *code == SqlState::LOCK_NOT_AVAILABLE
-            || code.code() == "25P03"
-            || code.code() == "25P02" =>
-        {
-            Class::Passing
-        }
-        _ => Class::Other,
-    }
-}
-
-/// The server's own words: message, detail, hint, table and column.
-pub(crate) fn message(error: &tokio_postgres::Error) -> String {
-    let Some(db) = error.as_db_error() else {
-        return std::error::Error::source(error)
-            .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-    };
-    let mut text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    for (what, part) in [
-        ("detail", db.detail()),
-        ("hint", db.hint()),
-        ("table", db.table()),
-        ("column", db.column()),
-        ("at", db.where_()),
-    ] {
-        if let Some(part) = part {
-            text.push_str(&format!("; {what}: {}", part.lines().next().unwrap_or("")));
-        }
-    }
-    text
-}
-
-/// The task's error for one of Postgres that is not about rows.
-pub(crate) fn task_error(doing: &str, error: &tokio_postgres::Error) -> TaskError {
-    let text = format!("{doing}: {}", message(error));
-    match class(error) {
-        Class::Passing => TaskError::retry(Duration::from_millis(200), text),
-        Class::Data | Class::Other => TaskError::fatal(text),
-    }
 }

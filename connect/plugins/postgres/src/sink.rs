@@ -1,28 +1,35 @@
 //! The Postgres sink: records as rows, each exactly once, whatever is killed on either side.
 //!
-//! Owns the task and the order of a transaction:
+//! Owns the task and the order of its work:
 //!
-//! 1. `BEGIN`; 2. the offsets of the batch move from start to end where the epoch is ours (`claims.rs`): this takes the row locks and fences;
-//! 3. the rows (`writer.rs`); 4. `COMMIT`.
+//! 1. statements and their bytes are made from the records (`plan.rs`): what no table would take is known before anything is sent;
+//! 2. `BEGIN`; 3. the offsets of the batches move from start to end where the epoch is ours (`claims.rs`): this takes the row locks and fences;
+//! 4. the rows (`writer.rs`); 5. `COMMIT`.
 //!
-//! When the connection breaks in 4, nobody knows whether it took place: the next call claims again, if nobody else has, and reads the answer in `next_offset`.
+//! Rows that Postgres refuses are searched for by halves. When the connection breaks, nobody knows whether a COMMIT took place: the next call connects again,
+//! sees whether the partitions are still ours, and reads the answer in `next_offset`.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use flumen_connect::config::{ConfigDef, Finding, Settings};
 use flumen_connect::error::{RejectedRecord, TaskError};
-use flumen_connect::record::{SinkBatch, TopicPartition};
+use flumen_connect::record::{SinkBatch, SinkRecord, TopicPartition};
 use flumen_connect::sink::{
     AssignedPartition, Close, Guarantee, SinkConnector, SinkContext, SinkTask, StartAt, Written,
 };
+use tokio_postgres::Client;
 
+use crate::catalogue::Catalogue;
 use crate::claims::{Claimant, Claims};
+use crate::failure::{Class, Outage, class_of, message, task_error};
 use crate::options::{Options, config_def};
-use crate::session::{Class, Session, class, message, task_error};
-use crate::writer::{Item, WriteError, Writer};
+use crate::plan::{Refused, Statement, plan};
+use crate::session::Session;
+use crate::table::Table;
+use crate::writer::Writer;
 
 /// Topics into tables.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,16 +41,20 @@ impl SinkConnector for PostgresSink {
         config_def()
     }
 
+    /// Contradictions are errors. A database that does not answer is a warning: the task waits for it.
     async fn validate(&self, settings: &Settings) -> Vec<Finding> {
         let options = Options::new(settings);
-        let mut findings: Vec<Finding> = options
-            .contradictions()
-            .into_iter()
-            .map(|(key, message)| Finding::error(key, message))
-            .collect();
-        if let Err(e) = Session::connect(&options, "validation").await {
-            let message = format!("{e}; the task will try again");
-            findings.push(Finding::warning("connection.url", message));
+        let mut findings = options.contradictions();
+        if findings.is_empty()
+            && let Err(e) = Session::connect(&options, "validation").await
+        {
+            let fatal = matches!(e, TaskError::Fatal(_));
+            let finding = if fatal {
+                Finding::error
+            } else {
+                Finding::warning
+            };
+            findings.push(finding("connection.url".to_owned(), e.to_string()));
         }
         findings
     }
@@ -58,7 +69,8 @@ impl SinkConnector for PostgresSink {
             claimant: None,
             claims: Claims::new(),
             session: None,
-            writer: Writer::default(),
+            catalogue: Catalogue::default(),
+            outage: Outage::default(),
         })
     }
 
@@ -69,18 +81,13 @@ impl SinkConnector for PostgresSink {
         offsets: &BTreeMap<TopicPartition, Option<i64>>,
     ) -> Result<(), String> {
         let options = Options::new(settings);
-        let session = Session::connect(&options, connector)
-            .await
-            .map_err(|e| e.to_string())?;
+        let session = Session::connect(&options, connector).await;
+        let client = &session.as_ref().map_err(ToString::to_string)?.client;
         let claimant = Claimant::new(&options, connector, "offsets altered over REST");
-        claimant
-            .create_table(&session.client)
-            .await
-            .map_err(|e| e.to_string())?;
-        claimant
-            .alter(&session.client, offsets)
-            .await
-            .map_err(|e| message(&e))
+        let made = claimant.create_table(client).await;
+        made.map_err(|e| e.to_string())?;
+        let altered = claimant.alter(client, offsets).await;
+        altered.map_err(|e| message(&e))
     }
 }
 
@@ -89,9 +96,10 @@ struct PostgresSinkTask {
     options: Options,
     claimant: Option<Claimant>,
     claims: Claims,
-    /// `None` before `open` and after the connection broke.
-    session: Option<Session>,
-    writer: Writer,
+    /// `None` before `open`, and whenever the state of the connection is in doubt: after an error, while a call uses it (so also when that is dropped).
+    session: Option<(Session, Writer)>,
+    catalogue: Catalogue,
+    outage: Outage,
 }
 
 #[async_trait]
@@ -101,52 +109,13 @@ impl SinkTask for PostgresSinkTask {
         context: SinkContext,
         partitions: &[AssignedPartition],
     ) -> Result<BTreeMap<TopicPartition, StartAt>, TaskError> {
-        self.writer.forget();
-        let session = Session::connect(&self.options, &context.connector).await?;
-        let claimant = Claimant::new(&self.options, &context.connector, &context.owner);
-        claimant.create_table(&session.client).await?;
-        self.claims = claimant.claim(&self.options, &session, partitions).await?;
-        self.claimant = Some(claimant);
-        self.session = Some(session);
-        Ok(self
-            .claims
-            .iter()
-            .map(|(partition, claim)| (partition.clone(), StartAt::Offset(claim.next_offset)))
-            .collect())
+        let opened = self.claim(&context, partitions).await;
+        self.outage.note(opened)
     }
 
     async fn write(&mut self, batches: &[SinkBatch]) -> Result<Written, TaskError> {
-        if self
-            .session
-            .as_ref()
-            .is_none_or(|session| session.client.is_closed())
-            && self.reconnect(batches).await?
-        {
-            return Ok(Written::Durable);
-        }
-        let session = self.session.take().expect("connected above");
-        let written = self.transaction(&session, batches).await;
-        match written {
-            Ok(()) => {
-                for batch in batches {
-                    let claim = self
-                        .claims
-                        .get_mut(&batch.topic_partition)
-                        .expect("moved in the table, so claimed");
-                    claim.next_offset = batch.next_offset;
-                }
-                self.session = Some(session);
-                Ok(Written::Durable)
-            }
-            Err(error) => {
-                self.writer.forget();
-                // A connection that cannot roll back is dropped: then Postgres does.
-                if session.client.batch_execute("ROLLBACK").await.is_ok() {
-                    self.session = Some(session);
-                }
-                Err(error)
-            }
-        }
+        let written = self.write_once(batches).await;
+        self.outage.note(written)
     }
 
     async fn close(&mut self, _why: Close) {
@@ -154,135 +123,323 @@ impl SinkTask for PostgresSinkTask {
     }
 }
 
+/// What stopped a transaction.
+enum Stop {
+    /// Rows are wrong; which, is to be found.
+    Data,
+    /// A table is not what we think.
+    Schema(TaskError),
+    Task(TaskError),
+}
+
+impl Stop {
+    fn of(doing: &str, error: &tokio_postgres::Error) -> Stop {
+        match class_of(error) {
+            Class::Data => Stop::Data,
+            Class::Schema => Stop::Schema(task_error(doing, error)),
+            Class::Gone | Class::Passing | Class::Fatal => Stop::Task(task_error(doing, error)),
+        }
+    }
+}
+
+/// The records of a call in one row, and the tables they go to.
+struct Work<'a> {
+    batches: &'a [SinkBatch],
+    records: Vec<&'a SinkRecord>,
+    /// Per batch: its table, and the index of its first record.
+    tables: Vec<(Arc<Table>, usize)>,
+}
+
+impl Work<'_> {
+    /// Statements for records `range`, in order.
+    fn plan(
+        &self,
+        options: &Options,
+        range: &std::ops::Range<usize>,
+    ) -> Result<Vec<Statement>, Refused> {
+        let (mut statements, mut refused) = (Vec::new(), Refused::default());
+        let mut by_table: Vec<(&Table, Vec<(usize, &SinkRecord)>)> = Vec::new();
+        for (batch, (table, first)) in self.batches.iter().zip(&self.tables) {
+            let mine = range.start.max(*first)..range.end.min(first + batch.records.len());
+            let mine = mine.map(|at| (at, self.records[at]));
+            match by_table
+                .iter_mut()
+                .find(|(known, _)| known.name == table.name)
+            {
+                Some((_, records)) => records.extend(mine),
+                None => by_table.push((table, mine.collect())),
+            }
+        }
+        for (table, records) in by_table
+            .into_iter()
+            .filter(|(_, records)| !records.is_empty())
+        {
+            match plan(options, table, records) {
+                Ok(planned) => statements.extend(planned),
+                Err(these) => {
+                    refused.unknown_field |= these.unknown_field;
+                    refused.records.extend(these.records);
+                }
+            }
+        }
+        if refused.records.is_empty() {
+            Ok(statements)
+        } else {
+            Err(refused)
+        }
+    }
+
+    /// Record numbers back to batch and record.
+    fn rejected(&self, mut refused: Vec<(usize, String)>) -> TaskError {
+        refused.sort_by_key(|(at, _)| *at);
+        let place = |(at, reason): (usize, String)| {
+            let batch = self.tables.iter().rposition(|(_, first)| *first <= at);
+            let batch = batch.expect("the first batch begins at 0");
+            let record = at - self.tables[batch].1;
+            RejectedRecord {
+                batch,
+                record,
+                reason,
+            }
+        };
+        TaskError::Records(refused.into_iter().map(place).collect())
+    }
+}
+
 impl PostgresSinkTask {
-    /// A new connection, with our claims if they are still ours. `true`: `batches` are in the table already, the lost connection had committed them.
-    async fn reconnect(&mut self, batches: &[SinkBatch]) -> Result<bool, TaskError> {
+    async fn claim(
+        &mut self,
+        context: &SinkContext,
+        partitions: &[AssignedPartition],
+    ) -> Result<BTreeMap<TopicPartition, StartAt>, TaskError> {
         self.session = None;
-        self.writer.forget();
+        self.catalogue.forget();
+        let session = Session::connect(&self.options, &context.connector).await?;
+        let claimant = Claimant::new(&self.options, &context.connector, &context.owner);
+        claimant.create_table(&session.client).await?;
+        self.claims = claimant.claim(&self.options, &session, partitions).await?;
+        self.claimant = Some(claimant);
+        self.session = Some((session, Writer::default()));
+        let starts = self.claims.iter();
+        Ok(starts
+            .map(|(of, claim)| (of.clone(), StartAt::Offset(claim.next_offset)))
+            .collect())
+    }
+
+    async fn write_once(&mut self, batches: &[SinkBatch]) -> Result<Written, TaskError> {
+        let session = self
+            .session
+            .take()
+            .filter(|(session, _)| !session.client.is_closed());
+        let (session, mut writer) = match session {
+            Some(open) => open,
+            None => {
+                let session = self.reconnect().await?;
+                if self.is_committed(batches)? {
+                    self.session = Some((session, Writer::default()));
+                    return Ok(Written::Durable);
+                }
+                (session, Writer::default())
+            }
+        };
+        let written = self
+            .transactions(&session.client, &mut writer, batches)
+            .await;
+        match &written {
+            Ok(()) => {
+                for batch in batches {
+                    if let Some(claim) = self.claims.get_mut(&batch.topic_partition) {
+                        claim.next_offset = batch.next_offset;
+                    }
+                }
+                self.session = Some((session, writer));
+            }
+            // A connection that cannot roll back is dropped: then Postgres does.
+            Err(_) => {
+                if session.client.batch_execute("ROLLBACK").await.is_ok() {
+                    self.session = Some((session, writer));
+                }
+            }
+        }
+        written.map(|()| Written::Durable)
+    }
+
+    /// A new connection, with our claims if they are still ours.
+    async fn reconnect(&mut self) -> Result<Session, TaskError> {
+        self.catalogue.forget();
         let claimant = self
             .claimant
             .as_ref()
             .ok_or_else(|| TaskError::fatal("written before open"))?;
         let session = Session::connect(&self.options, &claimant.sink).await?;
-        self.claims = claimant.claim_again(&session.client, &self.claims).await?;
-        self.session = Some(session);
+        self.claims = claimant
+            .read_again(&self.options, &session, &self.claims)
+            .await?;
+        Ok(session)
+    }
+
+    /// Whether the lost connection had committed these batches.
+    fn is_committed(&self, batches: &[SinkBatch]) -> Result<bool, TaskError> {
         let next = |batch: &SinkBatch| {
             self.claims
                 .get(&batch.topic_partition)
-                .map(|claim| claim.next_offset)
+                .map(|c| c.next_offset)
         };
-        let committed = batches
+        if batches
             .iter()
-            .filter(|batch| next(batch) == Some(batch.next_offset))
-            .count();
-        if committed > 0
-            && committed < batches.len()
-            && batches.iter().any(|batch| {
-                next(batch) != Some(batch.next_offset) && batch.start_offset != batch.next_offset
-            })
+            .all(|batch| next(batch) == Some(batch.start_offset))
         {
-            return Err(TaskError::fatal(
-                "a part of one transaction is in the table: the offsets table was changed",
-            ));
+            return Ok(false);
         }
-        Ok(committed == batches.len())
+        match batches
+            .iter()
+            .find(|batch| next(batch) != Some(batch.next_offset))
+        {
+            None => Ok(true),
+            // A failover to a copy that lags loses rows and offsets together: whoever opens again replays from there.
+            Some(batch) => Err(TaskError::fatal(format!(
+                "partition {}: the database went back or was changed: offset {:?} comes next there, we were at {}; restart the task to go on from there",
+                batch.topic_partition,
+                next(batch).unwrap_or_default(),
+                batch.start_offset
+            ))),
+        }
+    }
+
+    /// The transaction, again where a table was not what it was taken for, or rows must be searched for.
+    async fn transactions(
+        &mut self,
+        client: &Client,
+        writer: &mut Writer,
+        batches: &[SinkBatch],
+    ) -> Result<(), TaskError> {
+        let mut looked_again = false;
+        loop {
+            let work = self.work(client, batches).await?;
+            let all = 0..work.records.len();
+            let statements = match work.plan(&self.options, &all) {
+                Ok(statements) => statements,
+                Err(refused) if refused.unknown_field && !looked_again => {
+                    looked_again = true;
+                    self.catalogue.forget();
+                    continue;
+                }
+                Err(refused) => return Err(work.rejected(refused.records)),
+            };
+            let stop = match self
+                .transaction(client, writer, (batches, &statements))
+                .await
+            {
+                Ok(()) => return Ok(()),
+                Err(stop) => stop,
+            };
+            let rolled_back = client.batch_execute("ROLLBACK").await;
+            match stop {
+                Stop::Task(error) => return Err(error),
+                Stop::Schema(_) if !looked_again => {
+                    looked_again = true;
+                    self.catalogue.forget();
+                    *writer = Writer::default();
+                }
+                Stop::Schema(error) => return Err(error),
+                Stop::Data => {
+                    rolled_back.map_err(|e| task_error("rolling back", &e))?;
+                    return self.search(client, writer, &work).await;
+                }
+            }
+        }
+    }
+
+    /// Looks up the tables of `batches`.
+    async fn work<'a>(
+        &mut self,
+        client: &Client,
+        batches: &'a [SinkBatch],
+    ) -> Result<Work<'a>, TaskError> {
+        let (mut tables, mut records) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let topic = &batch.topic_partition.topic;
+            let same = batches
+                .iter()
+                .filter(|other| other.topic_partition.topic == *topic);
+            let same = same.flat_map(|batch| &batch.records);
+            if batch.records.is_empty() {
+                tables.push((
+                    Arc::new(Table {
+                        name: String::new(),
+                        columns: Vec::new(),
+                    }),
+                    records.len(),
+                ));
+                continue;
+            }
+            let table = self
+                .catalogue
+                .table(client, &self.options, topic, same)
+                .await?;
+            tables.push((table, records.len()));
+            records.extend(&batch.records);
+        }
+        Ok(Work {
+            batches,
+            records,
+            tables,
+        })
     }
 
     async fn transaction(
-        &mut self,
-        session: &Session,
+        &self,
+        client: &Client,
+        writer: &mut Writer,
+        (batches, statements): (&[SinkBatch], &[Statement]),
+    ) -> Result<(), Stop> {
+        self.begin(client, batches, "BEGIN")
+            .await
+            .map_err(Stop::Task)?;
+        let ran = writer.run(client, statements).await;
+        ran.map_err(|e| Stop::of("writing rows", &e))?;
+        let committed = client.batch_execute("COMMIT").await;
+        committed.map_err(|e| Stop::of("committing", &e))
+    }
+
+    /// Opens a transaction and moves the offsets in it.
+    async fn begin(
+        &self,
+        client: &Client,
         batches: &[SinkBatch],
+        begin: &str,
     ) -> Result<(), TaskError> {
-        let client = &session.client;
         let claimant = self
             .claimant
             .as_ref()
             .ok_or_else(|| TaskError::fatal("written before open"))?;
+        let begun = client.batch_execute(begin).await;
+        begun.map_err(|e| task_error("beginning a transaction", &e))?;
+        claimant.advance(client, &self.claims, batches).await
+    }
+
+    /// Writes the records by halves until the refused ones are found; commits if there is none (rows were only the same to ON CONFLICT).
+    async fn search(
+        &self,
+        client: &Client,
+        writer: &mut Writer,
+        work: &Work<'_>,
+    ) -> Result<(), TaskError> {
+        // A constraint that waits for the COMMIT could not be searched for.
         let begin = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
-        client
-            .batch_execute(begin)
+        self.begin(client, work.batches, begin).await?;
+        let found = writer.search(client, work.records.len(), |range| {
+            work.plan(&self.options, &range)
+        });
+        let refused = found
             .await
-            .map_err(|e| task_error("beginning a transaction", &e))?;
-        claimant.advance(client, &self.claims, batches).await?;
-        let items: Vec<Item<'_>> = batches
-            .iter()
-            .flat_map(|batch| {
-                batch.records.iter().map(|record| Item {
-                    topic: &batch.topic_partition.topic,
-                    record,
-                })
-            })
-            .collect();
-        let error = match self.writer.write(client, &self.options, &items).await {
-            Ok(()) => {
-                return client
-                    .batch_execute("COMMIT")
-                    .await
-                    .map_err(|e| commit_error(session, &e));
-            }
-            Err(error) => error,
-        };
-        match error {
-            WriteError::Rows(rows) => Err(rejected(batches, rows)),
-            WriteError::Table(why) => Err(TaskError::fatal(why)),
-            WriteError::Postgres(doing, e) if class(&e) == Class::Data => {
-                self.writer.forget();
-                let again = format!("ROLLBACK; {begin}");
-                client
-                    .batch_execute(&again)
-                    .await
-                    .map_err(|e| task_error("beginning a transaction", &e))?;
-                match self.writer.offenders(client, &self.options, &items).await {
-                    Ok(rows) if rows.is_empty() => Err(TaskError::retry(
-                        Duration::from_millis(200),
-                        format!(
-                            "{doing}: {} (gone when the rows were written by halves)",
-                            message(&e)
-                        ),
-                    )),
-                    Ok(rows) | Err(WriteError::Rows(rows)) => Err(rejected(batches, rows)),
-                    Err(WriteError::Postgres(doing, e)) => Err(task_error(&doing, &e)),
-                    Err(WriteError::Table(why)) => Err(TaskError::fatal(why)),
-                }
-            }
-            WriteError::Postgres(doing, e) => Err(task_error(&doing, &e)),
+            .map_err(|e| task_error("looking for the rows that are refused", &e))?;
+        if refused.is_empty() {
+            let committed = client.batch_execute("COMMIT").await;
+            return committed.map_err(|e| task_error("committing", &e));
         }
+        Err(work.rejected(refused))
     }
-}
-
-/// A COMMIT that failed: by a closed connection the outcome is unknown, by an answer it is a rollback.
-fn commit_error(session: &Session, error: &tokio_postgres::Error) -> TaskError {
-    if session.client.is_closed() || error.code().is_none() {
-        return TaskError::retry(
-            Duration::from_millis(200),
-            format!("the connection broke while committing: {}", message(error)),
-        );
-    }
-    task_error("committing", error)
-}
-
-/// Item numbers back to batch and record.
-fn rejected(batches: &[SinkBatch], mut rows: Vec<(usize, String)>) -> TaskError {
-    rows.sort_by_key(|(at, _)| *at);
-    rows.dedup_by_key(|(at, _)| *at);
-    let place = |mut at: usize| {
-        for (batch, records) in batches.iter().enumerate() {
-            if at < records.records.len() {
-                return (batch, at);
-            }
-            at -= records.records.len();
-        }
-        unreachable!("items are the batches' records")
-    };
-    let rows = rows.into_iter().map(|(at, reason)| {
-        let (batch, record) = place(at);
-        RejectedRecord {
-            batch,
-            record,
-            reason,
-        }
-    });
-    TaskError::Records(rows.collect())
 }
 
 impl fmt::Debug for PostgresSinkTask {
