@@ -124,13 +124,20 @@ impl SinkTask for FileSinkTask {
             disk::blocking(move || Store::claim(&path, &context.connector, &context.owner))
                 .await?
                 .map_err(task_error)?;
-        let mut starts = BTreeMap::new();
+        let (mut starts, mut next) = (BTreeMap::new(), store.commit().clone());
         for partition in partitions {
-            let start = start(store.commit(), partition)
-                .map_err(|why| TaskError::fatal(format!("file {}: {why}", self.path.display())))?;
-            let _ = starts.insert(partition.topic_partition.clone(), start);
+            let wrong = |why| TaskError::fatal(format!("file {}: {why}", self.path.display()));
+            let offset = start(store.commit(), partition).map_err(wrong)?;
+            let _ = starts.insert(partition.topic_partition.clone(), StartAt::Offset(offset));
+            let topic_id = partition.topic_id.map(|id| id.to_string());
+            let _ = next.next.insert(key(&partition.topic_partition), Next { offset, topic_id });
         }
-        store.name_topics(partitions);
+        // Where a partition begins is as much a promise as where it is: what is deleted before it is read shall be missed.
+        let store = if next.next == store.commit().next {
+            store
+        } else {
+            disk::blocking(move || store.append(&[], &next).map(|()| store)).await?.map_err(task_error)?
+        };
         self.store = Some(store);
         Ok(starts)
     }
@@ -162,10 +169,10 @@ impl SinkTask for FileSinkTask {
 }
 
 /// Where `partition` starts, by what the file holds.
-fn start(commit: &Commit, partition: &AssignedPartition) -> Result<StartAt, String> {
+fn start(commit: &Commit, partition: &AssignedPartition) -> Result<i64, String> {
     let name = key(&partition.topic_partition);
     let Some(next) = commit.next.get(&name) else {
-        return Ok(StartAt::Group);
+        return Ok(partition.group_offset.unwrap_or(partition.log_start_offset));
     };
     if let (Some(written), Some(now)) = (&next.topic_id, &partition.topic_id)
         && *written != now.to_string()
@@ -174,16 +181,13 @@ fn start(commit: &Commit, partition: &AssignedPartition) -> Result<StartAt, Stri
             "{name}: the topic was deleted and made again (id {written}, now {now}); the file holds the old one's records"
         ));
     }
-    if next.offset < 0 {
-        return Ok(StartAt::Group);
-    }
     if next.offset > partition.log_end_offset {
         return Err(format!(
             "{name}: the file holds records up to offset {}, the topic ends at {}: it lost records or is another cluster's",
             next.offset, partition.log_end_offset
         ));
     }
-    Ok(StartAt::Offset(next.offset))
+    Ok(next.offset)
 }
 
 /// The commit after `batches`.
@@ -197,8 +201,7 @@ fn advanced(commit: &Commit, batches: &[SinkBatch]) -> Result<Commit, String> {
                 offset: batch.start_offset,
                 topic_id: None,
             });
-        // A partition that was only named so far begins wherever the worker begins.
-        if entry.offset >= 0 && entry.offset != batch.start_offset {
+        if entry.offset != batch.start_offset {
             return Err(format!(
                 "{}: offset {} comes next, not {}",
                 key(&batch.topic_partition),
@@ -220,19 +223,6 @@ fn task_error(error: StoreError) -> TaskError {
         StoreError::Retry(why) => TaskError::retry(Duration::from_millis(500), why),
         StoreError::Fenced(why) => TaskError::Fenced(why),
         StoreError::Refused(why) => TaskError::fatal(why),
-    }
-}
-
-impl Store {
-    /// Remembers the ids of the topics, so that a topic made anew is recognised.
-    fn name_topics(&mut self, partitions: &[AssignedPartition]) {
-        for partition in partitions
-            .iter()
-            .filter(|partition| partition.topic_id.is_some())
-        {
-            let id = partition.topic_id.map(|id| id.to_string());
-            self.name_topic(&key(&partition.topic_partition), id);
-        }
     }
 }
 

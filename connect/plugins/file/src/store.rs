@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::disk;
-use crate::journal::{Commit, Next};
+use crate::journal::Commit;
 use crate::position::{Fingerprint, GUARD_BYTES};
 
 /// A sidecar longer than this is begun anew.
@@ -124,19 +124,6 @@ impl Store {
         &self.commit
     }
 
-    /// Notes the id of a partition's topic; on disk with the next commit. Offset -1: nothing of it is in the file.
-    pub(crate) fn name_topic(&mut self, partition: &str, topic_id: Option<String>) {
-        let nothing = || Next {
-            offset: -1,
-            topic_id: None,
-        };
-        self.commit
-            .next
-            .entry(partition.to_owned())
-            .or_insert_with(nothing)
-            .topic_id = topic_id;
-    }
-
     /// Appends `lines` and commits `next` with them: all or nothing.
     pub(crate) fn append(&mut self, lines: &[u8], next: &Commit) -> Result<(), StoreError> {
         if self.poisoned {
@@ -149,7 +136,9 @@ impl Store {
         if let Err(e) = self.data.write_all_at(lines, self.commit.length) {
             return Err(self.undo("writing", &e));
         }
-        if let Err(e) = self.data.sync_data() {
+        if !lines.is_empty()
+            && let Err(e) = self.data.sync_data()
+        {
             return Err(self.poison("syncing", &e));
         }
         let mut commit = Commit {

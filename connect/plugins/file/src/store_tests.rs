@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use super::*;
+use crate::journal::Next;
 use tempfile::TempDir;
 
 fn folder() -> (TempDir, PathBuf) {
