@@ -5,24 +5,10 @@
 //! partition gives, at all times. `runtime` holds the locks, writes the records, waits until they are committed and only then
 //! lets a reply out. The machines are plain data: no clock, no lock, no await. Handlers call `runtime`, nothing else here.
 
-#[allow(dead_code, reason = "runtime and handlers follow")]
 pub(crate) mod group;
-#[allow(dead_code, reason = "runtime and handlers follow")]
+pub(crate) mod runtime;
 pub(crate) mod timers;
-#[allow(dead_code, reason = "runtime and handlers follow")]
 pub(crate) mod txn;
-
-use std::sync::Arc;
-
-use flumen_protocol::error_code::ErrorCode;
-use flumen_protocol::id::{ProducerEpoch, ProducerId, TopicPartition};
-
-use tokio_util::sync::CancellationToken;
-
-use crate::cluster::Cluster;
-use crate::config::BrokerConfig;
-use crate::driver::Drivers;
-use crate::partition::table::Partitions;
 
 /// The two clocks a machine is given with every call.
 ///
@@ -35,6 +21,12 @@ pub(crate) struct Time {
     /// Milliseconds since the epoch.
     pub(crate) wall_ms: i64,
 }
+
+pub(crate) use runtime::transactions::{TransactionalWrite, TransactionalWrites};
+pub(crate) use runtime::{CoordinatorParts, Coordinators};
+
+/// Longest group id, member id, topic or transactional id that a record can carry.
+pub(crate) const NAME_BYTES_MAX: usize = 32_767;
 
 /// A reply that is owed: the runtime maps it to the connection that waits.
 pub(crate) type Token = u64;
@@ -54,54 +46,6 @@ pub(crate) fn partition_for(name: &str, partitions: i32) -> i32 {
     });
     let positive = if hash == i32::MIN { 0 } else { hash.abs() };
     positive % partitions
-}
-
-/// What the coordinators are made of.
-#[derive(Debug)]
-pub(crate) struct CoordinatorParts {
-    pub(crate) config: Arc<BrokerConfig>,
-    pub(crate) drivers: Drivers,
-    pub(crate) partitions: Arc<Partitions>,
-    pub(crate) cluster: Arc<Cluster>,
-    /// Cancelled when the broker stops.
-    pub(crate) stop: CancellationToken,
-}
-
-/// The coordinators of this broker.
-#[derive(Debug)]
-pub(crate) struct Coordinators {
-    parts: CoordinatorParts,
-}
-
-/// A transactional batch that wants into a partition.
-#[derive(Debug)]
-pub(crate) struct TransactionalWrite<'a> {
-    pub(crate) transactional_id: &'a str,
-    pub(crate) producer_id: ProducerId,
-    pub(crate) producer_epoch: ProducerEpoch,
-    pub(crate) partition: TopicPartition,
-    pub(crate) version: i16,
-}
-
-impl Coordinators {
-    pub(crate) fn new(parts: CoordinatorParts) -> Coordinators {
-        Coordinators { parts }
-    }
-
-    /// Replays the internal topics.
-    pub(crate) async fn start(&self) {}
-
-    /// Ends timers.
-    pub(crate) async fn stop(&self) {}
-
-    /// Whether the batch belongs to an open transaction that knows of its partition.
-    pub(crate) async fn verify_transactional_write(
-        &self,
-        write: &TransactionalWrite<'_>,
-    ) -> Result<(), ErrorCode> {
-        tracing::debug!(?write, parts = ?self.parts, "no transactions yet");
-        Err(ErrorCode::CoordinatorNotAvailable)
-    }
 }
 
 #[cfg(test)]

@@ -1,64 +1,443 @@
-//! Placeholder until the coordinators land.
+//! FindCoordinator and the classic group APIs: decode → ask the group coordinator → encode, with errors where each version has them.
 
 use std::sync::Arc;
 
-use flumen_protocol::message::*;
+use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::message::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use flumen_protocol::message::find_coordinator_response::Coordinator;
+use flumen_protocol::message::join_group_response::JoinGroupResponseMember;
+use flumen_protocol::message::leave_group_response::MemberResponse;
+use flumen_protocol::message::list_groups_response::ListedGroup;
+use flumen_protocol::message::{
+    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, SyncGroupRequest, SyncGroupResponse,
+};
 
+use crate::coordinator::NAME_BYTES_MAX;
+use crate::coordinator::group::classic::{JoinReply, SyncReply};
+use crate::coordinator::group::{Identity, Join, Protocol, Sync};
 use crate::dispatch::Context;
 use crate::node::Node;
 
+/// First FindCoordinator version with a list of keys.
+const FIND_MANY: i16 = 4;
+const KEY_GROUP: i8 = 0;
+const KEY_TRANSACTION: i8 = 1;
+/// The only kind of group so far, as ListGroups names it (KIP-848).
+const CLASSIC: &str = "classic";
+
+/// FindCoordinator: on one node always this one. The internal topic is created here, on first use.
 pub(crate) async fn find_coordinator(
-    _: &Arc<Node>,
-    _: &Context,
-    _: FindCoordinatorRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    FindCoordinatorResponse::default()
+    let keys = if context.version >= FIND_MANY {
+        request.coordinator_keys
+    } else {
+        vec![request.key]
+    };
+    let mut coordinators = Vec::with_capacity(keys.len());
+    for key in keys {
+        let found = match request.key_type {
+            KEY_GROUP => node.coordinators.groups.ensure(&key).await,
+            KEY_TRANSACTION => node.coordinators.transactions.ensure(&key).await,
+            _ => Err(ErrorCode::InvalidRequest),
+        };
+        let endpoint = node.endpoint(context);
+        coordinators.push(match found {
+            Ok(()) => Coordinator {
+                key,
+                node_id: node.config.node_id,
+                host: endpoint.host,
+                port: i32::from(endpoint.port),
+                ..Default::default()
+            },
+            Err(error) => Coordinator {
+                key,
+                node_id: -1,
+                port: -1,
+                error_code: error.code(),
+                error_message: Some(error.message().to_owned()),
+                ..Default::default()
+            },
+        });
+    }
+    if context.version >= FIND_MANY {
+        return FindCoordinatorResponse {
+            coordinators,
+            ..Default::default()
+        };
+    }
+    let Coordinator {
+        node_id,
+        host,
+        port,
+        error_code,
+        error_message,
+        ..
+    } = coordinators.pop().unwrap_or_default();
+    FindCoordinatorResponse {
+        node_id,
+        host,
+        port,
+        error_code,
+        error_message,
+        ..Default::default()
+    }
 }
 
+/// Group ids of members: not empty, and such that a record can carry them.
+fn check_group_id(group_id: &str) -> Result<(), ErrorCode> {
+    if group_id.is_empty() || group_id.len() > NAME_BYTES_MAX {
+        Err(ErrorCode::InvalidGroupId)
+    } else {
+        Ok(())
+    }
+}
+
+/// JoinGroup.
 pub(crate) async fn join_group(
-    _: &Arc<Node>,
-    _: &Context,
-    _: JoinGroupRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: JoinGroupRequest,
 ) -> JoinGroupResponse {
-    JoinGroupResponse::default()
+    let member_id = request.member_id.clone();
+    let reply = match check_join(&request) {
+        Ok(()) => {
+            let group_id = request.group_id.clone();
+            let fresh_member_id =
+                fresh_member_id(node, context, request.group_instance_id.as_deref());
+            let join = |token| join_of(context, request, fresh_member_id, token);
+            node.coordinators.groups.join(&group_id, join).await
+        }
+        Err(error) => Err(error),
+    };
+    let reply = reply.unwrap_or_else(|error| JoinReply::error(&member_id, error));
+    let members = reply
+        .members
+        .into_iter()
+        .map(|member| JoinGroupResponseMember {
+            member_id: member.member_id,
+            group_instance_id: member.instance_id,
+            metadata: member.metadata,
+            ..Default::default()
+        });
+    // Null only since v7, and there only in an error.
+    let protocol_name = if context.version >= 7 {
+        reply.protocol
+    } else {
+        Some(reply.protocol.unwrap_or_default())
+    };
+    JoinGroupResponse {
+        error_code: reply.error.code(),
+        generation_id: reply.generation,
+        protocol_type: reply.protocol_type,
+        protocol_name,
+        leader: reply.leader,
+        skip_assignment: reply.skip_assignment,
+        member_id: reply.member_id,
+        members: members.collect(),
+        ..Default::default()
+    }
 }
 
+fn check_join(request: &JoinGroupRequest) -> Result<(), ErrorCode> {
+    check_group_id(&request.group_id)?;
+    let too_long = |name: &str| name.len() > NAME_BYTES_MAX;
+    // The fresh member id is an instance id and 37 bytes more.
+    if request
+        .group_instance_id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.len() > NAME_BYTES_MAX - 64)
+    {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    if too_long(&request.protocol_type)
+        || request
+            .protocols
+            .iter()
+            .any(|protocol| too_long(&protocol.name))
+    {
+        return Err(ErrorCode::InconsistentGroupProtocol);
+    }
+    Ok(())
+}
+
+/// `<client id or instance id>-<uuid>`, as Kafka makes them.
+fn fresh_member_id(node: &Node, context: &Context, instance_id: Option<&str>) -> String {
+    let id = u128::from_be_bytes(node.drivers.random_id());
+    let hex = format!("{id:032x}");
+    let [a, b, c, d, e] = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    let prefix = instance_id.unwrap_or(&context.client_id);
+    let prefix = prefix
+        .get(..prefix.floor_char_boundary(NAME_BYTES_MAX - 64))
+        .unwrap_or(prefix);
+    format!("{prefix}-{a}-{b}-{c}-{d}-{e}")
+}
+
+fn join_of(
+    context: &Context,
+    request: JoinGroupRequest,
+    fresh_member_id: String,
+    token: u64,
+) -> Join {
+    let protocols = request.protocols.into_iter();
+    let protocols = protocols.map(|protocol| Protocol {
+        name: protocol.name,
+        metadata: protocol.metadata,
+    });
+    Join {
+        token,
+        member_id: request.member_id,
+        require_known_member_id: context.version >= 4 && request.group_instance_id.is_none(),
+        instance_id: request.group_instance_id,
+        fresh_member_id,
+        client_id: context.client_id.clone(),
+        client_host: format!("/{}", context.peer.addr.ip().to_canonical()),
+        session_timeout_ms: request.session_timeout_ms,
+        // v0 has one timeout for both.
+        rebalance_timeout_ms: match request.rebalance_timeout_ms {
+            -1 => request.session_timeout_ms,
+            timeout_ms => timeout_ms,
+        },
+        protocol_type: request.protocol_type,
+        protocols: protocols.collect(),
+        can_skip_assignment: context.version >= 9,
+    }
+}
+
+/// SyncGroup.
 pub(crate) async fn sync_group(
-    _: &Arc<Node>,
-    _: &Context,
-    _: SyncGroupRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: SyncGroupRequest,
 ) -> SyncGroupResponse {
-    SyncGroupResponse::default()
+    let names_missing = context.version >= 5
+        && (request.protocol_type.is_none() || request.protocol_name.is_none());
+    let reply = match check_group_id(&request.group_id) {
+        Ok(()) if names_missing => Err(ErrorCode::InconsistentGroupProtocol),
+        Ok(()) => {
+            let group_id = request.group_id.clone();
+            let assignments = request
+                .assignments
+                .into_iter()
+                .map(|part| (part.member_id, part.assignment))
+                .collect();
+            let sync = |token| Sync {
+                token,
+                generation: request.generation_id,
+                member_id: request.member_id,
+                instance_id: request.group_instance_id,
+                protocol_type: request.protocol_type,
+                protocol: request.protocol_name,
+                assignments,
+            };
+            node.coordinators.groups.sync(&group_id, sync).await
+        }
+        Err(error) => Err(error),
+    };
+    let reply = reply.unwrap_or_else(SyncReply::error);
+    SyncGroupResponse {
+        error_code: reply.error.code(),
+        protocol_type: reply.protocol_type,
+        protocol_name: reply.protocol,
+        assignment: reply.assignment,
+        ..Default::default()
+    }
 }
 
+/// Heartbeat.
 pub(crate) async fn heartbeat(
-    _: &Arc<Node>,
-    _: &Context,
-    _: HeartbeatRequest,
+    node: &Arc<Node>,
+    _context: &Context,
+    request: HeartbeatRequest,
 ) -> HeartbeatResponse {
-    HeartbeatResponse::default()
+    let who = Identity {
+        member_id: request.member_id,
+        instance_id: request.group_instance_id,
+        generation: request.generation_id,
+    };
+    let said = match check_group_id(&request.group_id) {
+        Ok(()) => {
+            node.coordinators
+                .groups
+                .heartbeat(&request.group_id, &who)
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    HeartbeatResponse {
+        error_code: code_of(said),
+        ..Default::default()
+    }
 }
 
+/// LeaveGroup: one member before v3, and its error at the top; from v3 on a list, each with its own.
 pub(crate) async fn leave_group(
-    _: &Arc<Node>,
-    _: &Context,
-    _: LeaveGroupRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
-    LeaveGroupResponse::default()
+    let leaving: Vec<(String, Option<String>)> = if context.version >= 3 {
+        request
+            .members
+            .into_iter()
+            .map(|member| (member.member_id, member.group_instance_id))
+            .collect()
+    } else {
+        vec![(request.member_id, None)]
+    };
+    let left = match check_group_id(&request.group_id) {
+        Ok(()) => {
+            node.coordinators
+                .groups
+                .leave(&request.group_id, &leaving)
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    match left {
+        Err(error) => LeaveGroupResponse {
+            error_code: error.code(),
+            ..Default::default()
+        },
+        Ok(results) if context.version < 3 => {
+            let error_code = results.first().map_or(0, |result| code_of(*result));
+            LeaveGroupResponse {
+                error_code,
+                ..Default::default()
+            }
+        }
+        Ok(results) => {
+            let members =
+                leaving
+                    .into_iter()
+                    .zip(results)
+                    .map(|((member_id, group_instance_id), result)| MemberResponse {
+                        member_id,
+                        group_instance_id,
+                        error_code: code_of(result),
+                        ..Default::default()
+                    });
+            LeaveGroupResponse {
+                members: members.collect(),
+                ..Default::default()
+            }
+        }
+    }
 }
 
+/// DescribeGroups: a group nobody knows is `Dead`, from v6 on GROUP_ID_NOT_FOUND too.
 pub(crate) async fn describe_groups(
-    _: &Arc<Node>,
-    _: &Context,
-    _: DescribeGroupsRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
-    DescribeGroupsResponse::default()
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group_id in request.groups {
+        let described = node.coordinators.groups.describe(&group_id).await;
+        groups.push(describe(context, group_id, described));
+    }
+    DescribeGroupsResponse {
+        groups,
+        ..Default::default()
+    }
 }
 
+fn describe(
+    context: &Context,
+    group_id: String,
+    described: Result<Option<crate::coordinator::group::DescribedGroup>, ErrorCode>,
+) -> DescribedGroup {
+    match described {
+        Err(error) => DescribedGroup {
+            error_code: error.code(),
+            group_id,
+            ..Default::default()
+        },
+        Ok(None) if context.version >= 6 => DescribedGroup {
+            error_code: ErrorCode::GroupIdNotFound.code(),
+            error_message: Some(format!("Group {group_id} not found.")),
+            group_id,
+            group_state: "Dead".to_owned(),
+            ..Default::default()
+        },
+        Ok(None) => DescribedGroup {
+            group_id,
+            group_state: "Dead".to_owned(),
+            ..Default::default()
+        },
+        Ok(Some(group)) => {
+            let members = group
+                .members
+                .into_iter()
+                .map(|member| DescribedGroupMember {
+                    member_id: member.member_id,
+                    group_instance_id: member.instance_id,
+                    client_id: member.client_id,
+                    client_host: member.client_host,
+                    member_metadata: member.metadata,
+                    member_assignment: member.assignment,
+                    ..Default::default()
+                });
+            DescribedGroup {
+                group_id,
+                group_state: group.state.to_owned(),
+                protocol_type: group.protocol_type,
+                protocol_data: group.protocol,
+                members: members.collect(),
+                ..Default::default()
+            }
+        }
+    }
+}
+
+/// ListGroups, filtered by states and types as the request asks (case does not matter).
 pub(crate) async fn list_groups(
-    _: &Arc<Node>,
-    _: &Context,
-    _: ListGroupsRequest,
+    node: &Arc<Node>,
+    _context: &Context,
+    request: ListGroupsRequest,
 ) -> ListGroupsResponse {
-    ListGroupsResponse::default()
+    let wanted = |filter: &[String], value: &str| {
+        filter.is_empty()
+            || filter
+                .iter()
+                .any(|wanted| wanted.eq_ignore_ascii_case(value))
+    };
+    match node.coordinators.groups.list().await {
+        Err(error) => ListGroupsResponse {
+            error_code: error.code(),
+            ..Default::default()
+        },
+        Ok(groups) => {
+            let groups = groups
+                .into_iter()
+                .filter(|group| wanted(&request.states_filter, group.state));
+            let groups = groups
+                .filter(|_| wanted(&request.types_filter, CLASSIC))
+                .map(|group| ListedGroup {
+                    group_id: group.group_id,
+                    protocol_type: group.protocol_type,
+                    group_state: group.state.to_owned(),
+                    group_type: CLASSIC.to_owned(),
+                    ..Default::default()
+                });
+            ListGroupsResponse {
+                groups: groups.collect(),
+                ..Default::default()
+            }
+        }
+    }
+}
+
+fn code_of(result: Result<(), ErrorCode>) -> i16 {
+    result.err().unwrap_or(ErrorCode::None).code()
 }

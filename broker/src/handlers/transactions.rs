@@ -1,52 +1,495 @@
-//! Placeholder until the coordinators land.
+//! The APIs of idempotent and transactional producers: decode → ask the transaction coordinator → encode, in the codes each version
+//! knows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use flumen_protocol::message::*;
+use flumen_protocol::builder::EndTxnMarker;
+use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::id::{ProducerEpoch, ProducerId, TopicPartition};
+use flumen_protocol::message::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
+use flumen_protocol::message::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
+};
+use flumen_protocol::message::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
+use flumen_protocol::message::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
+use flumen_protocol::message::write_txn_markers_request::WritableTxnMarker;
+use flumen_protocol::message::write_txn_markers_response::{
+    WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
+};
+use flumen_protocol::message::{
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,
+    AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
+    InitProducerIdResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+};
 
+use super::offsets::Sorter;
+use crate::coordinator::NAME_BYTES_MAX;
+use crate::coordinator::group::record::OffsetRecord;
+use crate::coordinator::group::{Commit, Identity};
+use crate::coordinator::runtime::shard::InTransaction;
+use crate::coordinator::txn::{Producer, TRANSACTION_VERSION_2};
 use crate::dispatch::Context;
 use crate::node::Node;
 
+/// First AddPartitionsToTxn version with a list of transactions.
+const ADD_MANY: i16 = 4;
+/// First EndTxn and TxnOffsetCommit version of clients that bump their epoch with every transaction.
+const BUMPS_EPOCH: i16 = 5;
+/// First TxnOffsetCommit version whose clients know TRANSACTION_ABORTABLE.
+const OFFSETS_ABORTABLE: i16 = 4;
+
+/// PRODUCER_FENCED is told as INVALID_PRODUCER_EPOCH to versions before `known`.
+fn fenced_before(known: i16, context: &Context, error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::ProducerFenced if context.version < known => ErrorCode::InvalidProducerEpoch,
+        other => other,
+    }
+}
+
+/// A transactional id that names something and that a record can carry.
+fn check_id(transactional_id: &str) -> Result<(), ErrorCode> {
+    let fine = !transactional_id.is_empty() && transactional_id.len() <= NAME_BYTES_MAX;
+    if fine {
+        Ok(())
+    } else {
+        Err(ErrorCode::InvalidRequest)
+    }
+}
+
+/// InitProducerId: idempotent (no transactional id) or transactional.
 pub(crate) async fn init_producer_id(
-    _: &Arc<Node>,
-    _: &Context,
-    _: InitProducerIdRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: InitProducerIdRequest,
 ) -> InitProducerIdResponse {
-    InitProducerIdResponse::default()
+    match init(node, &request).await {
+        Ok((producer_id, producer_epoch)) => InitProducerIdResponse {
+            producer_id,
+            producer_epoch,
+            ..Default::default()
+        },
+        Err(error) => InitProducerIdResponse {
+            error_code: fenced_before(4, context, error).code(),
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        },
+    }
 }
 
+async fn init(
+    node: &Arc<Node>,
+    request: &InitProducerIdRequest,
+) -> Result<(ProducerId, ProducerEpoch), ErrorCode> {
+    let transactions = &node.coordinators.transactions;
+    let Some(transactional_id) = &request.transactional_id else {
+        return transactions.new_producer_id().await.map(|id| (id, 0));
+    };
+    check_id(transactional_id)?;
+    let expected = match (request.producer_id, request.producer_epoch) {
+        (-1, -1) => None,
+        (-1, _) | (_, -1) => return Err(ErrorCode::InvalidRequest),
+        identity => Some(identity),
+    };
+    transactions
+        .init_producer(transactional_id, request.transaction_timeout_ms, expected)
+        .await
+}
+
+/// AddPartitionsToTxn: one transaction from a client before v4, many (or a verification) from brokers after.
 pub(crate) async fn add_partitions_to_txn(
-    _: &Arc<Node>,
-    _: &Context,
-    _: AddPartitionsToTxnRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: AddPartitionsToTxnRequest,
 ) -> AddPartitionsToTxnResponse {
-    AddPartitionsToTxnResponse::default()
+    if context.version < ADD_MANY {
+        let transaction = AddPartitionsToTxnTransaction {
+            transactional_id: request.v3_and_below_transactional_id,
+            producer_id: request.v3_and_below_producer_id,
+            producer_epoch: request.v3_and_below_producer_epoch,
+            verify_only: false,
+            topics: request.v3_and_below_topics,
+            ..Default::default()
+        };
+        let results_by_topic_v3_and_below = add_partitions(node, context, transaction)
+            .await
+            .topic_results;
+        return AddPartitionsToTxnResponse {
+            results_by_topic_v3_and_below,
+            ..Default::default()
+        };
+    }
+    let mut results_by_transaction = Vec::with_capacity(request.transactions.len());
+    for transaction in request.transactions {
+        results_by_transaction.push(add_partitions(node, context, transaction).await);
+    }
+    AddPartitionsToTxnResponse {
+        results_by_transaction,
+        ..Default::default()
+    }
 }
 
+async fn add_partitions(
+    node: &Arc<Node>,
+    context: &Context,
+    transaction: AddPartitionsToTxnTransaction,
+) -> AddPartitionsToTxnResult {
+    let image = node.cluster.image();
+    let partitions: Vec<TopicPartition> =
+        transaction.topics.iter().flat_map(partitions_of).collect();
+    let exists = |partition: &TopicPartition| {
+        let count = image
+            .topic(&partition.topic)
+            .map_or(0, |topic| topic.partitions.len());
+        usize::try_from(partition.partition).is_ok_and(|index| index < count)
+    };
+    let producer = Producer {
+        transactional_id: transaction.transactional_id.clone(),
+        id: transaction.producer_id,
+        epoch: transaction.producer_epoch,
+    };
+    let transactions = &node.coordinators.transactions;
+    let codes = match check_id(&producer.transactional_id) {
+        Err(error) => vec![error; partitions.len()],
+        Ok(()) if transaction.verify_only => {
+            let verified = transactions.verify(&producer, &partitions).await;
+            verified.unwrap_or_else(|error| vec![error; partitions.len()])
+        }
+        // All or nothing: those that exist are told that nobody tried.
+        Ok(()) if !partitions.iter().all(exists) => {
+            let code = |known| {
+                if known {
+                    ErrorCode::OperationNotAttempted
+                } else {
+                    ErrorCode::UnknownTopicOrPartition
+                }
+            };
+            partitions
+                .iter()
+                .map(|partition| code(exists(partition)))
+                .collect()
+        }
+        Ok(()) => {
+            let client_version = if context.version > ADD_MANY {
+                TRANSACTION_VERSION_2
+            } else {
+                0
+            };
+            let added = transactions
+                .add_partitions(
+                    &producer,
+                    &partitions.iter().cloned().collect(),
+                    client_version,
+                )
+                .await;
+            vec![added.err().unwrap_or(ErrorCode::None); partitions.len()]
+        }
+    };
+    let mut codes = codes
+        .into_iter()
+        .map(|code| fenced_before(2, context, code));
+    let topic_results = transaction
+        .topics
+        .into_iter()
+        .map(|topic| AddPartitionsToTxnTopicResult {
+            name: topic.name,
+            results_by_partition: topic
+                .partitions
+                .iter()
+                .zip(codes.by_ref())
+                .map(partition_result)
+                .collect(),
+            ..Default::default()
+        });
+    AddPartitionsToTxnResult {
+        topic_results: topic_results.collect(),
+        transactional_id: transaction.transactional_id,
+        ..Default::default()
+    }
+}
+
+fn partitions_of(
+    topic: &AddPartitionsToTxnTopic,
+) -> impl Iterator<Item = TopicPartition> + use<'_> {
+    topic
+        .partitions
+        .iter()
+        .map(|partition| TopicPartition::new(topic.name.clone(), *partition))
+}
+
+fn partition_result((partition, code): (&i32, ErrorCode)) -> AddPartitionsToTxnPartitionResult {
+    AddPartitionsToTxnPartitionResult {
+        partition_index: *partition,
+        partition_error_code: code.code(),
+        ..Default::default()
+    }
+}
+
+/// AddOffsetsToTxn: the partition that holds the group's offsets joins the transaction.
 pub(crate) async fn add_offsets_to_txn(
-    _: &Arc<Node>,
-    _: &Context,
-    _: AddOffsetsToTxnRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: AddOffsetsToTxnRequest,
 ) -> AddOffsetsToTxnResponse {
-    AddOffsetsToTxnResponse::default()
+    let added = add_offsets(node, &request).await;
+    let error_code = added
+        .err()
+        .map_or(ErrorCode::None, |error| fenced_before(2, context, error))
+        .code();
+    AddOffsetsToTxnResponse {
+        error_code,
+        ..Default::default()
+    }
 }
 
-pub(crate) async fn end_txn(_: &Arc<Node>, _: &Context, _: EndTxnRequest) -> EndTxnResponse {
-    EndTxnResponse::default()
+async fn add_offsets(node: &Arc<Node>, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode> {
+    check_id(&request.transactional_id)?;
+    let partition = node
+        .coordinators
+        .groups
+        .partition_of(&request.group_id)
+        .await?;
+    let producer = Producer {
+        transactional_id: request.transactional_id.clone(),
+        id: request.producer_id,
+        epoch: request.producer_epoch,
+    };
+    node.coordinators
+        .transactions
+        .add_partitions(&producer, &BTreeSet::from([partition]), 0)
+        .await
 }
 
-pub(crate) async fn write_txn_markers(
-    _: &Arc<Node>,
-    _: &Context,
-    _: WriteTxnMarkersRequest,
-) -> WriteTxnMarkersResponse {
-    WriteTxnMarkersResponse::default()
+/// EndTxn; from v5 on the reply is the producer's next identity.
+pub(crate) async fn end_txn(
+    node: &Arc<Node>,
+    context: &Context,
+    request: EndTxnRequest,
+) -> EndTxnResponse {
+    let bumps_epoch = context.version >= BUMPS_EPOCH;
+    let producer = Producer {
+        transactional_id: request.transactional_id,
+        id: request.producer_id,
+        epoch: request.producer_epoch,
+    };
+    let ended = match check_id(&producer.transactional_id) {
+        Ok(()) => {
+            node.coordinators
+                .transactions
+                .end(&producer, request.committed, bumps_epoch)
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok((producer_id, producer_epoch)) => EndTxnResponse {
+            producer_id,
+            producer_epoch,
+            ..Default::default()
+        },
+        Err(error) => EndTxnResponse {
+            error_code: fenced_before(2, context, error).code(),
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        },
+    }
 }
 
+/// TxnOffsetCommit: offsets that become visible with the transaction's marker.
 pub(crate) async fn txn_offset_commit(
-    _: &Arc<Node>,
-    _: &Context,
-    _: TxnOffsetCommitRequest,
+    node: &Arc<Node>,
+    context: &Context,
+    request: TxnOffsetCommitRequest,
 ) -> TxnOffsetCommitResponse {
-    TxnOffsetCommitResponse::default()
+    let image = node.cluster.image();
+    let mut sorter = Sorter::new(&image);
+    for (index, topic) in request.topics.iter().enumerate() {
+        for partition in &topic.partitions {
+            sorter.add(
+                index,
+                Ok(&topic.name),
+                partition.partition_index,
+                offset_of(partition),
+            );
+        }
+    }
+    let offsets = std::mem::take(&mut sorter.offsets);
+    let codes = if offsets.is_empty() {
+        Ok(Vec::new())
+    } else {
+        commit(node, context, &request, offsets).await
+    };
+    let topics = request.topics.into_iter();
+    let topics = topics.map(|topic| TxnOffsetCommitResponseTopic {
+        name: topic.name,
+        ..Default::default()
+    });
+    let mut topics: Vec<_> = topics.collect();
+    for asked in sorter.answered(codes) {
+        topics[asked.topic]
+            .partitions
+            .push(TxnOffsetCommitResponsePartition {
+                partition_index: asked.partition,
+                error_code: asked.code.code(),
+                ..Default::default()
+            });
+    }
+    TxnOffsetCommitResponse {
+        topics,
+        ..Default::default()
+    }
+}
+
+fn offset_of(partition: &TxnOffsetCommitRequestPartition) -> OffsetRecord {
+    OffsetRecord {
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.committed_metadata.clone().unwrap_or_default(),
+        ..OffsetRecord::default()
+    }
+}
+
+async fn commit(
+    node: &Arc<Node>,
+    context: &Context,
+    request: &TxnOffsetCommitRequest,
+    offsets: Vec<(TopicPartition, OffsetRecord)>,
+) -> Result<Vec<ErrorCode>, ErrorCode> {
+    if request.group_id.is_empty() || request.group_id.len() > NAME_BYTES_MAX {
+        return Err(ErrorCode::InvalidGroupId);
+    }
+    check_id(&request.transactional_id)?;
+    let transaction =
+        join_transaction(node, context, request)
+            .await
+            .map_err(|error| match error {
+                ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+                ErrorCode::TransactionAbortable if context.version < OFFSETS_ABORTABLE => {
+                    ErrorCode::InvalidTxnState
+                }
+                // Versions that do not add implicitly know no retry for it but this one.
+                ErrorCode::ConcurrentTransactions if context.version < BUMPS_EPOCH => {
+                    ErrorCode::CoordinatorNotAvailable
+                }
+                other => other,
+            })?;
+    let who = Identity {
+        member_id: request.member_id.clone(),
+        instance_id: request.group_instance_id.clone(),
+        generation: request.generation_id,
+    };
+    let commit = Commit {
+        who,
+        offsets,
+        transactional: true,
+        ..Commit::default()
+    };
+    node.coordinators
+        .groups
+        .commit(&request.group_id, commit, Some(transaction))
+        .await
+}
+
+/// The permission to write into the group's partition in this transaction. The guard is taken before the transaction coordinator is
+/// asked, so that a marker in between voids it.
+async fn join_transaction(
+    node: &Arc<Node>,
+    context: &Context,
+    request: &TxnOffsetCommitRequest,
+) -> Result<InTransaction, ErrorCode> {
+    let (producer_id, producer_epoch) = (request.producer_id, request.producer_epoch);
+    let bumps_epoch = context.version >= BUMPS_EPOCH;
+    let partition = node
+        .coordinators
+        .groups
+        .offsets_partition(&request.group_id)
+        .await?;
+    let guard = partition
+        .log()
+        .start_verification(producer_id, producer_epoch, -1, bumps_epoch);
+    if guard.is_some() {
+        let producer = Producer {
+            transactional_id: request.transactional_id.clone(),
+            id: producer_id,
+            epoch: producer_epoch,
+        };
+        let name = partition.name().clone();
+        let transactions = &node.coordinators.transactions;
+        if bumps_epoch {
+            transactions
+                .add_partitions(&producer, &BTreeSet::from([name]), TRANSACTION_VERSION_2)
+                .await?;
+        } else {
+            match transactions.verify(&producer, &[name]).await?.first() {
+                None | Some(ErrorCode::None) => {}
+                Some(error) => return Err(*error),
+            }
+        }
+    }
+    Ok(InTransaction {
+        producer_id,
+        producer_epoch,
+        guard: guard.unwrap_or_default(),
+    })
+}
+
+/// WriteTxnMarkers, from another broker's coordinator or a tool that ends a hanging transaction.
+pub(crate) async fn write_txn_markers(
+    node: &Arc<Node>,
+    _context: &Context,
+    request: WriteTxnMarkersRequest,
+) -> WriteTxnMarkersResponse {
+    let mut markers = Vec::with_capacity(request.markers.len());
+    for marker in request.markers {
+        markers.push(write_marker(node, marker).await);
+    }
+    WriteTxnMarkersResponse {
+        markers,
+        ..Default::default()
+    }
+}
+
+async fn write_marker(node: &Arc<Node>, asked: WritableTxnMarker) -> WritableTxnMarkerResult {
+    let marker = EndTxnMarker {
+        producer_id: asked.producer_id,
+        producer_epoch: asked.producer_epoch,
+        commit: asked.transaction_result,
+        coordinator_epoch: asked.coordinator_epoch,
+        timestamp: node.drivers.clock.wall_ms(),
+    };
+    let mut topics = Vec::with_capacity(asked.topics.len());
+    for topic in asked.topics {
+        let name = |index: &i32| TopicPartition::new(topic.name.clone(), *index);
+        let names: Vec<TopicPartition> = topic.partition_indexes.iter().map(name).collect();
+        let codes = node
+            .coordinators
+            .write_markers(&marker, i16::from(asked.transaction_version), &names)
+            .await;
+        let partitions =
+            names
+                .iter()
+                .zip(codes)
+                .map(|(name, code)| WritableTxnMarkerPartitionResult {
+                    partition_index: name.partition,
+                    error_code: code.code(),
+                    ..Default::default()
+                });
+        topics.push(WritableTxnMarkerTopicResult {
+            partitions: partitions.collect(),
+            name: topic.name,
+            ..Default::default()
+        });
+    }
+    WritableTxnMarkerResult {
+        producer_id: asked.producer_id,
+        topics,
+        ..Default::default()
+    }
 }

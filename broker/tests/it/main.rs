@@ -4,7 +4,9 @@
 mod admin;
 mod connection;
 mod fetch;
+mod groups;
 mod produce;
 mod restart;
 mod support;
+mod transactions;
 mod versions;

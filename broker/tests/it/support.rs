@@ -48,7 +48,7 @@ impl World {
         world
     }
 
-    async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         let dir = self.dir.path().to_str().unwrap().to_owned();
         let mut properties = vec![
             ("log.dirs".to_owned(), dir),

@@ -30,10 +30,12 @@ use record::{GroupMetadata, GroupRecord, OffsetRecord};
 use super::timers::Timers;
 use super::{Time, Token};
 pub(crate) use join::Join;
-#[cfg(test)]
 pub(crate) use member::Protocol;
 pub(crate) use query::{DescribedGroup, FetchedOffset, ListedGroup};
 pub(crate) use sync::{Identity, Sync};
+
+/// Most tombstones of one tick: they are one batch.
+const EXPIRED_MAX: usize = 1_000;
 
 /// What the machine needs of the broker's configuration.
 #[derive(Clone, Debug)]
@@ -347,12 +349,14 @@ impl GroupShard {
             outcome.completions.extend(of_group.completions);
         }
         if self.offsets_check_at <= now.monotonic_ms {
-            self.offsets_check_at = now.monotonic_ms + self.config.offsets_check_interval_ms;
-            let expired = self
-                .groups
-                .iter()
-                .flat_map(|(group_id, group)| self.expired(group_id, group, now));
-            outcome.records.extend(expired.collect::<Vec<_>>());
+            let groups = self.groups.iter();
+            let expired = groups.flat_map(|(group_id, group)| self.expired(group_id, group, now));
+            let expired: Vec<GroupRecord> = expired.take(EXPIRED_MAX).collect();
+            // Full: there may be more, so look again at the next tick.
+            if expired.len() < EXPIRED_MAX {
+                self.offsets_check_at = now.monotonic_ms + self.config.offsets_check_interval_ms;
+            }
+            outcome.records.extend(expired);
         }
         outcome
     }
