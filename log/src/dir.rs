@@ -83,7 +83,9 @@ impl LogDir {
     /// # Errors
     /// [`OpenError::Locked`], [`OpenError::Mismatch`], [`OpenError::Storage`].
     pub fn open(disk: Arc<dyn Disk>, path: &Path, fresh: &Identity) -> Result<Self, OpenError> {
-        disk.create_dir(path).map_err(OpenError::at(path))?;
+        for changed in disk.create_dir(path).map_err(OpenError::at(path))? {
+            disk.sync_dir(&changed).map_err(OpenError::at(&changed))?;
+        }
         let lock = disk
             .lock(&path.join(LOCK_FILE))
             .map_err(|error| match error.kind() {
@@ -270,6 +272,7 @@ impl LogDir {
         offset: Offset,
     ) -> Result<Offset, FlushError> {
         let mut points = self.points.lock();
+        let offset = log.batch_start(offset);
         let lowered = points
             .recovery
             .as_mut()

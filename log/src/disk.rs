@@ -51,11 +51,12 @@ pub trait Disk: Send + Sync + Debug {
     /// `NotFound` if there is no such directory, or what the system says.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Creates a directory and those above it; succeeds if it is there.
+    /// Creates a directory and those above it; succeeds if it is there. Returns the directories that got a new name, to be synced
+    /// if the new ones are to last.
     ///
     /// # Errors
     /// What the system says.
-    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    fn create_dir(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
 
     /// Gives a file or directory another name; replaces a file of that name.
     ///

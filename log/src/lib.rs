@@ -59,6 +59,7 @@ pub mod dir;
 pub mod disk;
 pub mod epochs;
 pub mod error;
+pub mod fault_disk;
 
 mod checkpoint;
 mod index;

@@ -78,8 +78,8 @@ struct Writer {
     dirty_files: Vec<Arc<dyn DiskFile>>,
     /// A name was added to the log's directory, or removed, since the last flush.
     dirty_dir: bool,
-    /// The log's directory itself was created since the last flush.
-    dirty_parent: bool,
+    /// Directories in which the log's own was created since the last flush.
+    dirty_parents: Vec<PathBuf>,
     /// Segments whose indexes are not durable, oldest first; the active one is not among them.
     sealed: Vec<Arc<Segment>>,
     /// Offsets of the snapshots of producers that exist.
@@ -133,7 +133,7 @@ impl Log {
             dirty: touched.segments,
             dirty_files: touched.files,
             dirty_dir: touched.dir,
-            dirty_parent: touched.parent,
+            dirty_parents: touched.parents,
             sealed: segments[..segments.len() - 1]
                 .iter()
                 .filter(|segment| segment.extent().next_offset > flushed_offset)

@@ -394,9 +394,7 @@ impl Segment {
     pub(crate) fn seal(&self) {
         let max = self.extent().max;
         let sealed = max.map_or(Ok(()), |max| self.times.append_if_newer(max));
-        let sealed = sealed
-            .and_then(|()| self.trim())
-            .and_then(|()| self.txns.write());
+        let sealed = sealed.and_then(|()| self.trim());
         if let Err(error) = sealed {
             tracing::warn!(segment = %self.path().display(), %error, "could not finish the indexes");
         }
@@ -411,8 +409,7 @@ impl Segment {
     /// Makes the indexes durable.
     pub(crate) fn sync_indexes(&self) -> io::Result<()> {
         self.offsets.table().sync()?;
-        self.times.table().sync()?;
-        self.txns.sync()
+        self.times.table().sync()
     }
 
     /// Whether the indexes have room for another batch.

@@ -51,7 +51,7 @@ pub(crate) fn validate(
         let checked = match how {
             AppendAs::Client { .. } => client_batch(batch, config, now_ms)?,
             AppendAs::Coordinator { .. } | AppendAs::Marker { .. } | AppendAs::Replica => {
-                as_it_is(batch)?
+                as_it_is(&batch)?
             }
         };
         size += checked.bytes.len();
@@ -72,7 +72,7 @@ pub(crate) fn validate(
     Ok(valid)
 }
 
-fn as_it_is(batch: RecordBatch) -> Result<Valid, AppendError> {
+fn as_it_is(batch: &RecordBatch) -> Result<Valid, AppendError> {
     let header = *batch.header();
     if header.last_offset_delta < 0 {
         return Err(invalid("last offset delta is negative".into()));
@@ -284,6 +284,7 @@ fn invalid(message: String) -> AppendError {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn refuse(error: BatchError) -> AppendError {
     match error {
         BatchError::OldMagic(magic) => AppendError::UnsupportedFormat(magic),

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -64,8 +64,22 @@ impl Disk for OsDisk {
         Ok(entries)
     }
 
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(dir)
+    fn create_dir(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        match std::fs::create_dir(dir) {
+            Ok(()) => Ok(vec![parent.unwrap_or(Path::new(".")).to_owned()]),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {
+                Ok(Vec::new())
+            }
+            Err(error) => match parent {
+                Some(parent) if error.kind() == io::ErrorKind::NotFound => {
+                    let mut changed = self.create_dir(parent)?;
+                    changed.extend(self.create_dir(dir)?);
+                    Ok(changed)
+                }
+                _ => Err(error),
+            },
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -1,14 +1,15 @@
 //! The aborted transactions of a segment. Few and small, so they are held in memory and the file is written when the
-//! log's recovery point passes them (`Log::checkpoint`) or the segment is rolled; what is above that point is rebuilt.
+//! log's recovery point passes them (`Log::checkpoint`); what is above that point is rebuilt.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use flumen_protocol::id::{Offset, ProducerId};
 use parking_lot::Mutex;
 
-use crate::disk::{self, Disk, DiskFile, OpenMode};
+use crate::checkpoint;
+use crate::disk::Disk;
 
 const ENTRY_BYTES: usize = 34;
 
@@ -53,7 +54,7 @@ impl AbortedTxn {
             last_offset: field(2),
             last_stable_offset: field(3),
         };
-        (entry[..2] == [0, 0] && txn.first_offset <= txn.last_offset).then_some(txn)
+        (entry[..2] == [0, 0] && txn.first_offset < txn.last_offset).then_some(txn)
     }
 }
 
@@ -70,9 +71,7 @@ struct Inner {
     /// None until the file has been read.
     entries: Option<Vec<AbortedTxn>>,
     /// Entries that the file holds; none that can be relied on after a truncation.
-    written: Option<usize>,
-    /// Written to, not yet durable.
-    dirty: Option<Arc<dyn DiskFile>>,
+    saved: Option<usize>,
 }
 
 impl TxnIndex {
@@ -84,8 +83,7 @@ impl TxnIndex {
             path,
             inner: Mutex::new(Inner {
                 entries,
-                written: Some(0),
-                dirty: None,
+                saved: Some(0),
             }),
         }
     }
@@ -94,12 +92,10 @@ impl TxnIndex {
         if inner.entries.is_some() {
             return Ok(());
         }
-        let file = self.disk.open(&self.path, OpenMode::Read)?;
-        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
-        let read = disk::read_up_to(&*file, &mut bytes, 0)?;
-        let (entries, _) = bytes[..read].as_chunks::<ENTRY_BYTES>();
+        let bytes = checkpoint::read(&*self.disk, &self.path)?.unwrap_or_default();
+        let (entries, _) = bytes.as_chunks::<ENTRY_BYTES>();
         let entries: Vec<_> = entries.iter().map_while(AbortedTxn::decode).collect();
-        inner.written = Some(entries.len());
+        inner.saved = Some(entries.len());
         inner.entries = Some(entries);
         Ok(())
     }
@@ -132,37 +128,25 @@ impl TxnIndex {
         let before = entries.len();
         entries.retain(|txn| txn.last_offset < offset);
         if entries.len() < before {
-            inner.written = None;
+            inner.saved = None;
         }
         Ok(())
     }
 
-    /// Writes what the file does not hold, without making it durable.
-    pub(crate) fn write(&self) -> io::Result<()> {
+    /// Replaces the file by one that holds all, durably; it is small, and whole at any time.
+    pub(crate) fn save(&self) -> io::Result<()> {
         let mut inner = self.inner.lock();
         let Some(entries) = &inner.entries else {
             return Ok(());
         };
-        let len = entries.len();
-        if inner.written == Some(len) {
+        if inner.saved == Some(entries.len()) {
             return Ok(());
         }
-        // Whole: the file is small, and after a truncation what it holds may differ.
-        let mut bytes = Vec::with_capacity(len * ENTRY_BYTES);
+        let mut bytes = Vec::with_capacity(entries.len() * ENTRY_BYTES);
         entries.iter().for_each(|txn| txn.encode(&mut bytes));
-        let file = self.disk.open(&self.path, OpenMode::Create)?;
-        disk::write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)?;
-        file.set_len(bytes.len() as u64)?;
-        inner.written = Some(len);
-        inner.dirty = Some(file);
+        checkpoint::replace(&*self.disk, &self.path, &bytes)?;
+        inner.saved = Some(entries.len());
         Ok(())
-    }
-
-    /// Writes what the file does not hold and makes it durable.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.write()?;
-        let dirty = self.inner.lock().dirty.take();
-        dirty.map_or(Ok(()), |file| file.sync_data())
     }
 
     pub(crate) fn path(&self) -> &PathBuf {

@@ -12,6 +12,7 @@ use super::{Log, Writer};
 use crate::config::LogConfig;
 use crate::error::AppendError;
 use crate::producers::{Check, Origin, VerificationGuard};
+use crate::recovery::io_error;
 use crate::segment::{Exists, Segment, Stamped};
 use crate::snapshot;
 use crate::validate::{self, Valid};
@@ -102,6 +103,25 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
+/// All batches of one append together, offsets assigned.
+struct Incoming {
+    base_offset: Offset,
+    last_offset: Offset,
+    max_timestamp: i64,
+    size_bytes: usize,
+}
+
+impl Incoming {
+    fn of(valid: &[Valid]) -> Option<Self> {
+        Some(Self {
+            base_offset: valid.first()?.header.base_offset,
+            last_offset: valid.last()?.header.last_offset(),
+            max_timestamp: valid.iter().map(|batch| batch.header.max_timestamp).max()?,
+            size_bytes: valid.iter().map(|batch| batch.bytes.len()).sum(),
+        })
+    }
+}
+
 impl Log {
     /// Appends whole batches. They are in the system's memory when this returns, not yet durable: see [`Log::flush`].
     ///
@@ -130,17 +150,16 @@ impl Log {
         }
         let log_end_offset = self.log_end_offset();
         assign_offsets(&mut valid, how, log_end_offset)?;
-        let (Some(first), Some(last)) = (valid.first(), valid.last()) else {
+        let Some(incoming) = Incoming::of(&valid) else {
             return Ok(self.appended_nothing(log_end_offset));
         };
-        let (base_offset, last_offset) = (first.header.base_offset, last.header.last_offset());
-        let size_bytes = valid.iter().map(|batch| batch.bytes.len()).sum();
-        let max_timestamp = valid
-            .iter()
-            .map(|batch| batch.header.max_timestamp)
-            .max()
-            .unwrap_or(-1);
-        if self.roll_is_due(&writer, &config, size_bytes, max_timestamp, last_offset)? {
+        let Incoming {
+            base_offset,
+            last_offset,
+            max_timestamp,
+            size_bytes,
+        } = incoming;
+        if self.roll_is_due(&writer.active, &config, &incoming)? {
             let fits = |from: Offset| i32::try_from(last_offset - from).is_ok();
             if !fits(base_offset) {
                 let message = "offsets of one append span more than a segment can hold".to_owned();
@@ -215,41 +234,37 @@ impl Log {
         Ok(None)
     }
 
-    /// Source: Kafka `LogSegment.shouldRoll`.
+    /// Whether `incoming` does not fit the active segment. Source: Kafka `LogSegment.shouldRoll`.
     fn roll_is_due(
         &self,
-        writer: &Writer,
+        active: &Segment,
         config: &LogConfig,
-        size: usize,
-        max_timestamp: i64,
-        last_offset: Offset,
+        incoming: &Incoming,
     ) -> io::Result<bool> {
-        let active = &writer.active;
-        if i32::try_from(last_offset - active.base_offset).is_err() {
+        if i32::try_from(incoming.last_offset - active.base_offset).is_err() {
             return Ok(true);
         }
         let extent = active.extent();
         if extent.size == 0 {
             return Ok(false);
         }
-        if extent.size + size as u64 > config.segment_bytes || active.indexes_full() {
+        if extent.size + incoming.size_bytes as u64 > config.segment_bytes || active.indexes_full()
+        {
             return Ok(true);
         }
         let first = match extent.first_timestamp {
             Some(first) => Some(first),
-            None => active
-                .first_timestamp()
-                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?,
+            None => active.first_timestamp().map_err(io_error)?,
         };
         let age = first
             .filter(|first| *first >= 0)
-            .map_or(0, |first| max_timestamp.saturating_sub(first));
-        let limit = config.segment_ms.saturating_sub(jitter_ms(
+            .map_or(0, |first| incoming.max_timestamp.saturating_sub(first));
+        let jitter = jitter_ms(
             active.base_offset,
             &self.place.dir,
             config.segment_jitter_ms,
-        ));
-        Ok(age > i64::try_from(limit).unwrap_or(i64::MAX))
+        );
+        Ok(age > i64::try_from(config.segment_ms.saturating_sub(jitter)).unwrap_or(i64::MAX))
     }
 
     /// Begins a new active segment at the log's end, unless the active one is empty.
@@ -396,11 +411,9 @@ fn assign_offsets(
 
 /// A number below `jitter_ms` that is the same for a segment whenever it is asked for.
 fn jitter_ms(base_offset: Offset, dir: &std::path::Path, jitter_ms: u64) -> u64 {
-    use std::hash::{BuildHasher, Hash, Hasher};
-    if jitter_ms == 0 {
-        return 0;
+    use std::hash::BuildHasher;
+    match jitter_ms {
+        0 => 0,
+        most => foldhash::quality::FixedState::default().hash_one((dir, base_offset)) % most,
     }
-    let mut hasher = foldhash::quality::FixedState::default().build_hasher();
-    (dir, base_offset).hash(&mut hasher);
-    hasher.finish() % jitter_ms
 }

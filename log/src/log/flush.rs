@@ -134,11 +134,11 @@ impl Log {
         if std::mem::take(&mut writer.dirty_dir) {
             dirty.push(Dirty::Dir(self.place.dir.to_path_buf()));
         }
-        if std::mem::take(&mut writer.dirty_parent)
-            && let Some(parent) = self.place.dir.parent()
-        {
-            dirty.push(Dirty::Dir(parent.to_path_buf()));
-        }
+        dirty.extend(
+            std::mem::take(&mut writer.dirty_parents)
+                .into_iter()
+                .map(Dirty::Dir),
+        );
         let end = self.log_end_offset();
         drop(writer);
         Ok(Plan {
@@ -176,6 +176,12 @@ impl Log {
             segment
                 .sync_indexes()
                 .map_err(|error| failed("index sync", error))?;
+        }
+        for segment in &state.segments {
+            segment
+                .txns
+                .save()
+                .map_err(|error| self.postponed(error, &state))?;
         }
         let disk = &*self.place.disk;
         if let Some(epochs) = &state.epochs {
@@ -259,7 +265,7 @@ impl Log {
         let active = self.writer.lock().active.clone();
         let trimmed = match active.extent().size {
             0 => Ok(()),
-            _ => active.trim().and_then(|()| active.txns.write()),
+            _ => active.trim(),
         };
         trimmed.map_err(|error| FlushError::Failed {
             what: "cutting the indexes".into(),

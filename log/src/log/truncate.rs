@@ -50,6 +50,18 @@ impl Log {
         Ok(self.log_end_offset())
     }
 
+    /// The first offset of the batch that holds `offset`, which is where a truncation to it cuts; a lower one if that cannot be
+    /// told.
+    pub(crate) fn batch_start(&self, offset: Offset) -> Offset {
+        let segments = self.segments();
+        let holds = segments.partition_point(|segment| segment.base_offset <= offset);
+        let segment = &segments[holds.saturating_sub(1)];
+        match segment.read(offset, Offset::MAX, 0, true) {
+            Ok(found) => found.map_or(offset, |found| found.base_offset.min(offset)),
+            Err(_) => segment.base_offset,
+        }
+    }
+
     fn cut_at(&self, writer: &mut Writer, offset: Offset) -> Result<(), WalkError> {
         let mut list = Vec::clone(&self.segments());
         // Newest first: whatever is left after a crash is a prefix.

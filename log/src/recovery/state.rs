@@ -1,0 +1,167 @@
+//! What is not in the segments' own files: leader epochs, and the producers' state from a snapshot and the batches behind it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flumen_protocol::batch::{BatchHeader, ControlRecord, RecordBatch};
+use flumen_protocol::id::Offset;
+
+use super::segments::HEADER_WINDOW_BYTES;
+use super::{LEADER_EPOCH_FILE, Loading, Names, io_error};
+use crate::checkpoint;
+use crate::epochs::LeaderEpochs;
+use crate::error::OpenError;
+use crate::producers::{CompletedTxn, Producers};
+use crate::segment::walk::{WalkError, Walker};
+use crate::segment::{Place, Segment};
+use crate::snapshot;
+
+impl Loading<'_> {
+    /// From the file, and from the batches above the recovery point; from all batches if the file is missing though there must have
+    /// been one. Returns whether the file differs.
+    pub(super) fn leader_epochs(
+        &mut self,
+        names: &Names,
+        segments: &[Arc<Segment>],
+        start: Offset,
+        end: Offset,
+    ) -> Result<(LeaderEpochs, bool), OpenError> {
+        let path = self.place.dir.join(LEADER_EPOCH_FILE);
+        let read = match names.epochs {
+            true => checkpoint::read(&*self.place.disk, &path).map_err(OpenError::at(&path))?,
+            false => None,
+        };
+        let in_file = read.and_then(|bytes| checkpoint::decode_epochs(&bytes));
+        let mut epochs = in_file.clone().unwrap_or_default();
+        // Batches below the recovery point were not looked at.
+        if in_file.is_none() && self.txns_from > segments[0].base_offset {
+            for segment in segments {
+                visit_headers(segment, 0, |header, _| {
+                    _ = epochs.assign(header.partition_leader_epoch, header.base_offset)
+                })
+                .map_err(|error| OpenError::at(&segment.path())(io_error(error)))?;
+            }
+        }
+        // What the file says of offsets that were scanned may come from a tail that was cut.
+        epochs.truncate_from_end(self.txns_from);
+        for learned in self.epochs.entries() {
+            epochs.assign(learned.epoch, learned.start_offset);
+        }
+        epochs.truncate_from_end(end);
+        epochs.truncate_from_start(start);
+        let dirty = in_file.unwrap_or_default() != epochs;
+        Ok((epochs, dirty))
+    }
+
+    /// From the newest snapshot that can be relied on, and from all batches behind it.
+    pub(super) fn producers(
+        &mut self,
+        segments: &[Arc<Segment>],
+        snapshots: &BTreeSet<Offset>,
+        usable: Offset,
+    ) -> Result<Producers, OpenError> {
+        let (mut producers, from) = newest_snapshot(self.place, snapshots, usable);
+        let txns_from = self.txns_from;
+        replay(
+            segments,
+            from,
+            &mut producers,
+            |segment, producers, completed| match completed.marker_offset >= txns_from {
+                true => segment.txns.append(producers.aborted(completed)),
+                false => Ok(()),
+            },
+        )
+        .map_err(|error| OpenError::at(&self.place.dir)(io_error(error)))?;
+        Ok(producers)
+    }
+}
+
+/// The state of producers at `end`, which the segments reach: after a truncation.
+pub(crate) fn producers_at(
+    place: &Place,
+    segments: &[Arc<Segment>],
+    end: Offset,
+) -> Result<Producers, WalkError> {
+    let mut names = Names::default();
+    place
+        .disk
+        .list(&place.dir)?
+        .iter()
+        .for_each(|entry| names.note(&entry.name));
+    let (mut producers, from) = newest_snapshot(place, &names.snapshots, end);
+    replay(segments, from, &mut producers, |_, _, _| Ok(()))?;
+    Ok(producers)
+}
+
+/// The newest readable snapshot at or below `usable`, and where it holds; nothing at the beginning of time.
+fn newest_snapshot(
+    place: &Place,
+    snapshots: &BTreeSet<Offset>,
+    usable: Offset,
+) -> (Producers, Offset) {
+    for offset in snapshots.range(..=usable).rev() {
+        let path = place.file(*offset, "snapshot");
+        let read = checkpoint::read(&*place.disk, &path).ok().flatten();
+        match read.as_deref().map(snapshot::decode) {
+            Some(Ok(producers)) => return (producers, *offset),
+            damaged => {
+                tracing::warn!(snapshot = %path.display(), ?damaged, "producer snapshot skipped")
+            }
+        }
+    }
+    (Producers::default(), 0)
+}
+
+/// Applies all batches from offset `from` on; tells `on_aborted` of each transaction that was aborted.
+fn replay(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    producers: &mut Producers,
+    mut on_aborted: impl FnMut(&Segment, &Producers, CompletedTxn) -> io::Result<()>,
+) -> Result<(), WalkError> {
+    for segment in segments
+        .iter()
+        .filter(|segment| segment.extent().next_offset > from)
+    {
+        let mut result = Ok(());
+        visit_headers(segment, from, |header, marker| {
+            let completed = producers.apply(header, marker, None);
+            if let (Some(completed), Some(ControlRecord::Abort { .. }), true) =
+                (completed, marker, result.is_ok())
+            {
+                result = on_aborted(segment, producers, completed);
+            }
+        })?;
+        result?;
+    }
+    Ok(())
+}
+
+/// Calls `visit` for each batch from offset `from` on, with the content of control batches.
+fn visit_headers(
+    segment: &Segment,
+    from: Offset,
+    mut visit: impl FnMut(&BatchHeader, Option<ControlRecord>),
+) -> Result<(), WalkError> {
+    let end = segment.extent().size;
+    if end == 0 {
+        return Ok(());
+    }
+    let start = segment.offsets.position_before(from)?;
+    let mut walker = Walker::new(segment.file()?, start, end, HEADER_WINDOW_BYTES);
+    while let Some(found) = walker.next()? {
+        if found.header.base_offset < from {
+            continue;
+        }
+        let marker = match found.header.is_control() && found.header.record_count > 0 {
+            true => RecordBatch::parse(Bytes::copy_from_slice(walker.contents(&found)?))
+                .and_then(|batch| batch.control_record())
+                .ok(),
+            false => None,
+        };
+        visit(&found.header, marker);
+    }
+    Ok(())
+}

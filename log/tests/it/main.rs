@@ -1,0 +1,9 @@
+//! The log from outside: against models, on a disk that fails on purpose, and on the real one.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests look at files, and fail by panicking"
+)]
+
+mod crash;
+mod helpers;
