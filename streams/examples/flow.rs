@@ -1,10 +1,10 @@
 //! The workloads of the comparison with Kafka Streams, against any Kafka-compatible cluster.
 //!
 //! ```text
-//! cargo run --release -p flumen-streams --example flow -- BOOTSTRAP APPLICATION STATE-DIR stateless|windowed INPUT OUTPUT [--records N] [--alo]
+//! cargo run --release -p flumen-streams --example flow -- BOOTSTRAP APPLICATION STATE-DIR stateless|windowed|rekeyed INPUT OUTPUT [--records N] [--engines N] [--alo]
 //! ```
 //! `stateless` copies the value, flips a bit and filters; `windowed` counts per key in windows of 10 s with 5 s grace and writes the count as 8 bytes
-//! under the plain key. The topics exist. With `--records` it stops when it has seen so many, and prints the rate from the first to the last and the CPU it took;
+//! under the plain key; `rekeyed` counts by the last two characters of the key, through a repartition topic. The topics exist. With `--records` it stops when it has seen so many, and prints the rate from the first to the last and the CPU it took;
 //! without, it runs until it is interrupted.
 
 use std::error::Error;
@@ -59,15 +59,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         options @ ..,
     ] = &args[..]
     else {
-        return Err("flow BOOTSTRAP APPLICATION STATE-DIR stateless|windowed INPUT OUTPUT [--records N] [--alo]".into());
+        return Err("flow BOOTSTRAP APPLICATION STATE-DIR stateless|windowed|rekeyed INPUT OUTPUT [--records N] [--engines N] [--alo]".into());
     };
-    let records = options
-        .iter()
-        .position(|option| option == "--records")
-        .and_then(|at| options.get(at + 1));
-    let stop_at = records.map_or(Ok(u64::MAX), |records| records.parse())?;
+    let number = |name: &str| {
+        let at = options.iter().position(|option| option == name);
+        at.and_then(|at| options.get(at + 1))
+            .map(|number| number.parse::<u64>())
+            .transpose()
+    };
+    let stop_at = number("--records")?.unwrap_or(u64::MAX);
     let mut config = StreamsConfig::new(application, bootstrap);
     config.state_dir = state_dir.into();
+    config.engines = usize::try_from(number("--engines")?.unwrap_or(1))?;
     if options.iter().any(|option| option == "--alo") {
         config.guarantee = ProcessingGuarantee::AtLeastOnce;
     }
@@ -94,7 +97,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let records = builder.stream(input, Consumed::with(serde::string(), serde::bytes()));
             windowed(&records.peek(move |_, _| watch.one()), output);
         }
-        other => return Err(format!("the workload is stateless or windowed, not {other}").into()),
+        "rekeyed" => {
+            let records = builder.stream(input, Consumed::with(serde::string(), serde::bytes()));
+            rekeyed(&records.peek(move |_, _| watch.one()), output);
+        }
+        other => return Err(format!("no workload is called {other}").into()),
     }
     let mut streams = KafkaStreams::start(builder.build()?, config).await?;
     let by_itself = tokio::select! {
@@ -148,6 +155,17 @@ fn windowed(records: &KStream<String, Bytes>, output: &str) {
         .to_stream()
         .map(|key, count| (key.key, count))
         .to(output, Produced::with(serde::string(), serde::i64()));
+}
+
+fn rekeyed(records: &KStream<String, Bytes>, output: &str) {
+    let ending = |key: &String, _: &Bytes| key[key.len().saturating_sub(2)..].to_owned();
+    let counts = records
+        .group_by(ending, Grouped::with(serde::string(), serde::bytes()))
+        .count(Materialized::as_("endings"));
+    counts
+        .to_stream()
+        .map_values(|count| count.to_string())
+        .to(output, Produced::with(serde::string(), serde::string()));
 }
 
 fn report(metrics: &StreamsMetrics) -> String {
