@@ -21,7 +21,7 @@ use crate::config::StreamsConfig;
 use crate::dataflow::{Engine, EngineOptions};
 use crate::error::StreamsError;
 use crate::metrics::StreamsMetrics;
-use crate::runtime::{self, Clock, StateFolder};
+use crate::runtime::{self, Clock, LOCK_PATIENCE, StateFolder};
 use crate::session;
 use crate::state::Store;
 use crate::state::restore::RestoreListener;
@@ -403,7 +403,9 @@ async fn open_disk(
         return Ok(None);
     }
     let (state_dir, application_id) = (config.state_dir.clone(), config.application_id.clone());
-    let folder = runtime::blocking(move || StateFolder::open(&state_dir, &application_id)).await;
+    let folder =
+        runtime::blocking(move || StateFolder::open(&state_dir, &application_id, LOCK_PATIENCE))
+            .await;
     let folder = folder.map_err(|error| StreamsError::StateFolder {
         folder: config.state_dir.display().to_string(),
         reason: error.to_string(),

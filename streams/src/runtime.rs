@@ -13,6 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+/// A killed process with gigabytes of memory is gone within this time.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Time since the application started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock(Instant);
@@ -80,7 +84,11 @@ impl StateFolder {
     /// Opens or makes `<state_dir>/<application_id>`. Its process id is made once and stays, so that a process that comes
     /// back after a crash has the transactional ids it had, and fences its own open transactions.
     #[expect(clippy::disallowed_methods, reason = "driver: the state folder")]
-    pub(crate) fn open(state_dir: &Path, application_id: &str) -> io::Result<Self> {
+    pub(crate) fn open(
+        state_dir: &Path,
+        application_id: &str,
+        patience: Duration,
+    ) -> io::Result<Self> {
         let path = state_dir.join(application_id);
         fs::create_dir_all(&path)?;
         let lock = OpenOptions::new()
@@ -88,13 +96,7 @@ impl StateFolder {
             .truncate(false)
             .write(true)
             .open(path.join(".lock"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::Error(error) => error,
-            TryLockError::WouldBlock => io::Error::new(
-                io::ErrorKind::WouldBlock,
-                format!("{} is in use by another process of this application; give each its own state_dir", path.display()),
-            ),
-        })?;
+        take_lock(&lock, &path, patience)?;
         let process_id = process_id(&path.join("process-id"))?;
         Ok(Self {
             path,
@@ -111,6 +113,32 @@ impl StateFolder {
     pub(crate) fn database(&self, engine: usize) -> PathBuf {
         self.path.join(format!("engine-{engine}"))
     }
+}
+
+/// Takes the lock; a process that was just killed may need a moment to let go of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "driver: waits for the end of a process, of which nobody tells"
+)]
+fn take_lock(lock: &File, folder: &Path, patience: Duration) -> io::Result<()> {
+    let began = Clock::start();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if began.now() < patience => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => break,
+        }
+    }
+    let folder = folder.display();
+    Err(io::Error::new(
+        io::ErrorKind::WouldBlock,
+        format!(
+            "{folder} is in use by another process of this application; give each its own state_dir"
+        ),
+    ))
 }
 
 #[expect(
@@ -157,22 +185,22 @@ mod tests {
     #[test]
     fn a_folder_keeps_its_process_id_and_lets_one_process_in() {
         let folder = tempfile::tempdir().unwrap();
-        let first = StateFolder::open(folder.path(), "app").unwrap();
-        let error = StateFolder::open(folder.path(), "app").unwrap_err();
+        let first = StateFolder::open(folder.path(), "app", Duration::ZERO).unwrap();
+        let error = StateFolder::open(folder.path(), "app", Duration::ZERO).unwrap_err();
         assert!(
             error.to_string().contains("is in use by another process"),
             "{error}"
         );
         let id = first.process_id().to_owned();
         assert_ne!(
-            StateFolder::open(folder.path(), "other")
+            StateFolder::open(folder.path(), "other", Duration::ZERO)
                 .unwrap()
                 .process_id(),
             id
         );
         drop(first);
         assert_eq!(
-            StateFolder::open(folder.path(), "app")
+            StateFolder::open(folder.path(), "app", Duration::ZERO)
                 .unwrap()
                 .process_id(),
             id

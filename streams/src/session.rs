@@ -31,7 +31,7 @@ use crate::runtime::{self, wall_ms};
 use crate::state::restore::{Gate, RestoreError};
 use crate::task::{Taken, Tasks};
 use crate::topology::TaskId;
-use crate::worker::{Closed, Command, Event, SpillRule, Worker};
+use crate::worker::{Closed, Command, Event, Fetched, SpillRule, Worker};
 use connect::{
     connect_consumer, connect_producer, leave, open_backends, start_worker, stored_tasks,
 };
@@ -359,6 +359,14 @@ impl Session {
         }
         if inputs.is_empty() {
             self.drained = true;
+        } else {
+            self.give(inputs);
+        }
+    }
+
+    /// Hands records to the engine, as part of the open epoch.
+    fn give(&mut self, inputs: Vec<(TaskId, Vec<Fetched>)>) {
+        if inputs.is_empty() {
             return;
         }
         let batches = inputs

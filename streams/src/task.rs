@@ -120,11 +120,27 @@ impl Tasks {
         self.positions.keys().cloned().collect()
     }
 
-    /// A position was lost and replaced.
-    pub(crate) fn moved(&mut self, partition: &TopicPartition, position: i64) {
-        if let Some(known) = self.positions.get_mut(partition) {
-            *known = Some(position);
+    /// A position was lost and replaced. What a running task has to be fed so that the new one is committed even if nothing
+    /// ever comes.
+    pub(crate) fn moved(
+        &mut self,
+        plan: &Plan,
+        partition: &TopicPartition,
+        position: i64,
+    ) -> Option<(TaskId, Vec<Fetched>)> {
+        let known = self.positions.get_mut(partition)?;
+        let (task, source) = plan.task_of(partition)?;
+        if self.states.get(&task) != Some(&State::Running) {
+            return None;
         }
+        *known = Some(position);
+        let nothing = Fetched {
+            source,
+            from: position,
+            next_offset: position,
+            batches: Vec::new(),
+        };
+        Some((task, vec![nothing]))
     }
 
     /// Sorts what was fetched by task. Leaves out what is of no running task: it will be fetched again.

@@ -58,7 +58,8 @@ impl Session {
         );
         StreamsMetrics::add(&self.app.metrics.skipped_records, skipped);
         self.consumer.seek(&partition, target)?;
-        self.tasks.moved(&partition, target);
+        let moved = self.tasks.moved(&self.app.plan, &partition, target);
+        self.give(moved.into_iter().collect());
         Ok(())
     }
 
