@@ -54,7 +54,7 @@
 //!     for piece in &pieces {
 //!         for record in piece.records(Default::default()) {
 //!             let value = record?.value.unwrap_or_default();
-//!             let _ = producer.send(ProducerRecord::new("results", value.to_ascii_uppercase())).await?;
+//!             producer.send(ProducerRecord::new("results", value.to_ascii_uppercase())).await?;
 //!         }
 //!         offsets.push((piece.partition.clone(), OffsetAndMetadata::new(piece.next_offset)));
 //!     }

@@ -79,7 +79,6 @@ impl Completion {
 /// The future outcome of a send. It may be dropped: the record is sent all the same, and
 /// [`Producer::flush`](crate::Producer::flush) reports a failure that nobody saw.
 #[derive(Debug)]
-#[must_use = "await it, or call flush, to know whether the record arrived"]
 pub struct Delivery {
     completion: Arc<Completion>,
     index: i64,
