@@ -4,6 +4,7 @@
 //! which waits for the flush, runs beside later requests. acks=0 has no second phase and no response: where something failed the
 //! connection is closed, as the only thing a client without responses can notice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use flumen_log::{AppendAs, Appended, VerificationGuard};
 use flumen_protocol::batch::BatchHeader;
 use flumen_protocol::compression::Compression;
 use flumen_protocol::error_code::ErrorCode;
-use flumen_protocol::id::{LeaderEpoch, TopicPartition};
+use flumen_protocol::id::{LeaderEpoch, ProducerEpoch, ProducerId, TopicId};
 use flumen_protocol::message::produce_request::{PartitionProduceData, TopicProduceData};
 use flumen_protocol::message::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
@@ -22,7 +23,7 @@ use flumen_protocol::segment::Records;
 
 use crate::clock::Instant;
 use crate::cluster::image::is_internal;
-use crate::coordinator::TransactionalWrite;
+use crate::coordinator::TransactionalWrites;
 use crate::dispatch::{Answer, Context, Started, encode};
 use crate::error::{Failure, append_failure};
 use crate::node::Node;
@@ -44,6 +45,15 @@ struct Outcome {
     result: Result<Written, Failure>,
 }
 
+/// A batch that may be appended, as far as its partition's log has not been asked.
+struct Write {
+    partition: Arc<Partition>,
+    records: Bytes,
+    header: BatchHeader,
+    /// Its transaction is not open in the partition yet: the coordinator must confirm it.
+    guard: Option<VerificationGuard>,
+}
+
 /// A batch that is in the log, perhaps not yet on disk.
 struct Written {
     partition: Arc<Partition>,
@@ -52,7 +62,7 @@ struct Written {
 }
 
 /// Outcomes of a whole request, in its order.
-type Outcomes = Vec<(String, flumen_protocol::id::TopicId, Vec<Outcome>)>;
+type Outcomes = Vec<(String, TopicId, Vec<Outcome>)>;
 
 /// What all partitions of one request share.
 struct Batch<'a> {
@@ -97,20 +107,28 @@ async fn append_all(node: &Arc<Node>, context: &Context, request: ProduceRequest
         transactional_id: request.transactional_id.as_deref(),
         now_ms: node.drivers.clock.wall_ms(),
     };
-    let mut outcomes = Vec::with_capacity(request.topic_data.len());
-    for topic in request.topic_data {
-        let found = batch.find_topic(&topic);
-        let mut partitions = Vec::with_capacity(topic.partition_data.len());
-        for data in topic.partition_data {
-            let index = data.index;
-            let result = match (&refusal, &found) {
+    let mut writes = Vec::new();
+    for (at, topic) in request.topic_data.iter().enumerate() {
+        let found = batch.find_topic(topic);
+        for data in &topic.partition_data {
+            let prepared = match (&refusal, &found) {
                 (Some(error), _) => Err(Failure::from(*error)),
                 (None, Err(failure)) => Err(failure.clone()),
-                (None, Ok(topic)) => batch.append(topic, data).await,
+                (None, Ok(topic)) => batch.prepare(topic, data),
             };
-            partitions.push(Outcome { index, result });
+            writes.push((at, data.index, prepared));
         }
-        outcomes.push((topic.name, topic.topic_id, partitions));
+    }
+    // From here on the frame's bytes belong to the batches alone.
+    let names = request
+        .topic_data
+        .into_iter()
+        .map(|topic| (topic.name, topic.topic_id));
+    let mut outcomes: Outcomes = names.map(|(name, id)| (name, id, Vec::new())).collect();
+    batch.verify(&mut writes).await;
+    for (at, index, prepared) in writes {
+        let result = prepared.and_then(|write| batch.append(write));
+        outcomes[at].2.push(Outcome { index, result });
     }
     outcomes
 }
@@ -157,60 +175,90 @@ impl Batch<'_> {
         Ok(topic)
     }
 
-    async fn append(&self, topic: &Topic, data: PartitionProduceData) -> Result<Written, Failure> {
+    /// Everything about one partition that can be refused without the log.
+    fn prepare(&self, topic: &Topic, data: &PartitionProduceData) -> Result<Write, Failure> {
         let partition = topic
             .partition(data.index)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
         partition.check_open()?;
-        let records = match data.records {
-            Some(Records::Bytes(bytes)) => bytes,
+        let records = match &data.records {
+            Some(Records::Bytes(bytes)) => bytes.clone(),
             _ => Bytes::new(),
         };
         let header = check_records(self.context.version, &records)?;
+        // Taken before the coordinator is asked, so that a marker in between voids it.
         let guard = if header.is_transactional() {
-            self.verify(partition, &header).await?
+            partition.start_verification(&header, self.context.version >= IMPLICIT_ADD)
         } else {
-            VerificationGuard::NONE
+            None
         };
+        Ok(Write {
+            partition: Arc::clone(partition),
+            records,
+            header,
+            guard,
+        })
+    }
+
+    /// A transactional batch may begin a transaction in a partition only if its coordinator knows of it, or its marker would never
+    /// come (KIP-890). One question for all partitions: the answer waits for a flush.
+    async fn verify(&self, writes: &mut [(usize, i32, Result<Write, Failure>)]) {
+        let mut asked: BTreeMap<(ProducerId, ProducerEpoch), Vec<usize>> = BTreeMap::new();
+        for (at, (_, _, prepared)) in writes.iter().enumerate() {
+            if let Ok(Write {
+                header,
+                guard: Some(_),
+                ..
+            }) = prepared
+            {
+                asked
+                    .entry((header.producer_id, header.producer_epoch))
+                    .or_default()
+                    .push(at);
+            }
+        }
+        for ((producer_id, producer_epoch), places) in asked {
+            let name_of = |at: &usize| Some(writes[*at].2.as_ref().ok()?.partition.name().clone());
+            let question = TransactionalWrites {
+                transactional_id: self.transactional_id.unwrap_or_default(),
+                producer_id,
+                producer_epoch,
+                version: self.context.version,
+                partitions: places.iter().filter_map(name_of).collect(),
+            };
+            let answers = self
+                .node
+                .coordinators
+                .verify_transactional_writes(&question)
+                .await;
+            for (at, answer) in places.into_iter().zip(answers) {
+                if let Err(error) = answer {
+                    writes[at].2 = Err(Failure::from(error));
+                }
+            }
+        }
+    }
+
+    fn append(&self, write: Write) -> Result<Written, Failure> {
+        let Write {
+            partition,
+            records,
+            guard,
+            ..
+        } = write;
         let epoch = partition.leader_epoch();
         let how = AppendAs::Client {
             leader_epoch: epoch,
-            guard,
+            guard: guard.unwrap_or(VerificationGuard::NONE),
         };
         let appended = partition
             .append(records, &how, self.now_ms)
             .map_err(|error| append_failure(&error))?;
         Ok(Written {
-            partition: Arc::clone(partition),
+            partition,
             epoch,
             appended,
         })
-    }
-
-    /// A transactional batch may begin a transaction in this partition only if its coordinator knows of it, or its marker would
-    /// never come (KIP-890). The guard is taken before the coordinator is asked, so that a marker in between voids it.
-    async fn verify(
-        &self,
-        partition: &Partition,
-        header: &BatchHeader,
-    ) -> Result<VerificationGuard, Failure> {
-        let Some(guard) =
-            partition.start_verification(header, self.context.version >= IMPLICIT_ADD)
-        else {
-            return Ok(VerificationGuard::NONE);
-        };
-        let write = TransactionalWrite {
-            transactional_id: self.transactional_id.unwrap_or_default(),
-            producer_id: header.producer_id,
-            producer_epoch: header.producer_epoch,
-            partition: TopicPartition::clone(partition.name()),
-            version: self.context.version,
-        };
-        self.node
-            .coordinators
-            .verify_transactional_write(&write)
-            .await?;
-        Ok(guard)
     }
 }
 

@@ -18,7 +18,7 @@ use super::configs::topic_settings;
 use crate::cluster::controller::{
     CreateTopics, CreatedTopic, DeleteTopics, Layout, NewTopic, Refused,
 };
-use crate::cluster::image::is_internal;
+use crate::cluster::image::ClusterImage;
 use crate::dispatch::Context;
 use crate::node::Node;
 
@@ -39,7 +39,7 @@ pub(crate) async fn create_topics(
                 "duplicate topic name",
             ));
         }
-        new_topic(node, context, topic)
+        new_topic(node, topic)
     };
     // One result per name; a name that came twice is refused once.
     let mut results: BTreeMap<&str, Result<CreatedTopic, Refused>> = BTreeMap::new();
@@ -87,11 +87,7 @@ pub(crate) async fn create_topics(
     }
 }
 
-fn new_topic(node: &Node, context: &Context, topic: &CreatableTopic) -> Result<NewTopic, Refused> {
-    if is_internal(&topic.name) && context.client_id != "__admin_client" {
-        // Made by the broker itself, with the number of partitions that finds coordinators.
-        tracing::debug!(topic = topic.name, "internal topic created by a client");
-    }
+fn new_topic(node: &Node, topic: &CreatableTopic) -> Result<NewTopic, Refused> {
     let layout = if topic.assignments.is_empty() {
         let default = |given: i32, default: i32| if given == -1 { default } else { given };
         Layout::Counted {
@@ -178,39 +174,9 @@ pub(crate) async fn delete_topics(
             .map(|topic| (topic.name, topic.topic_id)),
     );
     let image = node.cluster.image();
-    let found: Vec<Result<(String, TopicId), Refused>> = asked
+    let found: Vec<_> = asked
         .iter()
-        .map(|(name, id)| {
-            if !node.config.delete_topic_enable {
-                let code = if context.version < 3 {
-                    ErrorCode::InvalidRequest
-                } else {
-                    ErrorCode::TopicDeletionDisabled
-                };
-                return Err(Refused::new(
-                    code,
-                    "topic deletion is disabled (delete.topic.enable)",
-                ));
-            }
-            let topic = match name {
-                Some(_) if !id.is_nil() => {
-                    return Err(Refused::new(
-                        ErrorCode::InvalidRequest,
-                        "give a name or an id, not both",
-                    ));
-                }
-                Some(name) => image.topic(name).ok_or((
-                    ErrorCode::UnknownTopicOrPartition,
-                    "this topic does not exist",
-                )),
-                None => image
-                    .topic_by_id(*id)
-                    .ok_or((ErrorCode::UnknownTopicId, "this topic id does not exist")),
-            };
-            topic
-                .map(|topic| (topic.name.clone(), topic.id))
-                .map_err(|(code, message)| Refused::new(code, message))
-        })
+        .map(|(name, id)| to_delete(node, context, &image, name.as_deref(), *id))
         .collect();
     let ids: Vec<TopicId> = found.iter().flatten().map(|(_, id)| *id).collect();
     let count = ids.len();
@@ -218,21 +184,69 @@ pub(crate) async fn delete_topics(
     let mut replies = replies
         .unwrap_or_else(|refused| vec![Err(refused); count])
         .into_iter();
-    let responses = asked.into_iter().zip(found).map(|((name, id), found)| {
-        let (name, id, result) = match found {
-            Ok((name, id)) => (
-                Some(name),
-                id,
-                replies.next().expect("one reply per topic that was found"),
-            ),
-            Err(refused) => (name, id, Err(refused)),
-        };
-        deleted_result(name, id, result)
-    });
+    let mut gone = Vec::new();
+    let mut responses = Vec::with_capacity(asked.len());
+    for ((name, id), found) in asked.into_iter().zip(found) {
+        responses.push(match found {
+            Ok((name, id)) => {
+                let result = replies.next().expect("one reply per topic that was found");
+                gone.extend(result.is_ok().then(|| name.clone()));
+                deleted_result(Some(name), id, result)
+            }
+            Err(refused) => deleted_result(name, id, Err(refused)),
+        });
+    }
+    if !gone.is_empty() {
+        node.coordinators.topics_deleted(&gone).await;
+    }
     DeleteTopicsResponse {
-        responses: responses.collect(),
+        responses,
         ..Default::default()
     }
+}
+
+/// Name and id of the topic that is meant, if it may be deleted.
+fn to_delete(
+    node: &Node,
+    context: &Context,
+    image: &ClusterImage,
+    name: Option<&str>,
+    id: TopicId,
+) -> Result<(String, TopicId), Refused> {
+    if !node.config.delete_topic_enable {
+        let old = context.version < 3;
+        let code = if old {
+            ErrorCode::InvalidRequest
+        } else {
+            ErrorCode::TopicDeletionDisabled
+        };
+        return Err(Refused::new(
+            code,
+            "topic deletion is disabled (delete.topic.enable)",
+        ));
+    }
+    let topic = match name {
+        Some(_) if !id.is_nil() => {
+            return Err(Refused::new(
+                ErrorCode::InvalidRequest,
+                "give a name or an id, not both",
+            ));
+        }
+        Some(name) => image.topic(name).ok_or_else(|| {
+            Refused::new(
+                ErrorCode::UnknownTopicOrPartition,
+                "this topic does not exist",
+            )
+        })?,
+        None => image.topic_by_id(id).ok_or_else(|| {
+            Refused::new(ErrorCode::UnknownTopicId, "this topic id does not exist")
+        })?,
+    };
+    if topic.is_internal() {
+        let message = "internal topics hold offsets and transactions: they cannot be deleted";
+        return Err(Refused::new(ErrorCode::InvalidTopicException, message));
+    }
+    Ok((topic.name.clone(), topic.id))
 }
 
 fn deleted_result(
