@@ -1,0 +1,46 @@
+//! End to end: the real binary over TCP, driven by clients nobody here wrote, killed, starved of disk and fed garbage.
+//!
+//! A test whose client is not installed says so and is left out (`tools/setup test` installs all of them). Each test has its own broker, folder and port.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this test drives processes, sockets and files"
+)]
+
+mod bad_input;
+mod confluent;
+mod kcat;
+mod random;
+mod restart;
+mod server;
+mod wire;
+
+use std::path::PathBuf;
+
+/// True if a program is on the PATH; says what is skipped if not.
+fn have(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).exists());
+    if !found {
+        eprintln!("skipped: {program} is not installed (tools/setup test installs it)");
+    }
+    found
+}
+
+/// The Python environment of `tools/setup test`, if it was made.
+fn python() -> Option<PathBuf> {
+    let cache = std::env::var_os("FLUMEN_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| {
+            let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+            let base = std::env::var_os("XDG_CACHE_HOME")
+                .map(PathBuf::from)
+                .or_else(home)?;
+            Some(base.join("flumen"))
+        })?;
+    let python = cache.join("python/bin/python");
+    if !python.exists() {
+        eprintln!("skipped: no confluent-kafka (tools/setup test installs it)");
+        return None;
+    }
+    Some(python)
+}

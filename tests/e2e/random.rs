@@ -1,0 +1,30 @@
+//! Random numbers from a printed seed: `SEED=42 cargo test` repeats a run.
+
+/// A small generator (splitmix64); equal seeds give equal numbers everywhere.
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+/// The generator of one test: from `SEED`, else from the clock; the seed is printed either way.
+pub(crate) fn seeded(test: &str) -> Random {
+    let given = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |t| t.as_millis() as u64)
+    });
+    println!("{test}: SEED={seed}");
+    Random(seed)
+}
+
+impl Random {
+    /// A number in `[0, bound)`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound.max(1) as u64) as usize
+    }
+}

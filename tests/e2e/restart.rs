@@ -1,0 +1,150 @@
+//! kill -9 of the real binary under load: what was acknowledged is there once, in order, after each restart.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::server::{PATIENCE, Server, run};
+use crate::{have, python, random};
+
+/// `(number, offset)` per partition, as the producer was told.
+fn acknowledged(path: &Path) -> BTreeMap<i32, Vec<(u64, i64)>> {
+    let mut all: BTreeMap<i32, Vec<(u64, i64)>> = BTreeMap::new();
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    // A line without its end is still being written.
+    for line in text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+    {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let number = fields[1].parse().expect("a number");
+        all.entry(fields[0].parse().expect("a partition"))
+            .or_default()
+            .push((number, fields[2].parse().expect("an offset")));
+    }
+    all
+}
+
+/// `(number, offset)` of everything in the partition, read by kcat.
+fn stored(server: &Server, topic: &str, partition: i32) -> Vec<(u64, i64)> {
+    let arguments = [
+        "-C",
+        "-t",
+        topic,
+        "-p",
+        &partition.to_string(),
+        "-o",
+        "beginning",
+        "-e",
+        "-q",
+        "-f",
+        "%s %o\n",
+    ];
+    let read = run(
+        Command::new("kcat")
+            .args(["-b", &server.address()])
+            .args(arguments),
+        b"",
+    );
+    assert!(read.ok, "{}", read.stderr);
+    let pair = |line: &str| {
+        let (number, offset) = line.split_once(' ')?;
+        Some((number.parse().ok()?, offset.parse().ok()?))
+    };
+    read.stdout
+        .lines()
+        .map(|line| pair(line).unwrap_or_else(|| panic!("not a record of this test: {line:?}")))
+        .collect()
+}
+
+fn check(server: &Server, told: &BTreeMap<i32, Vec<(u64, i64)>>) {
+    for (partition, told) in told {
+        let found = stored(server, "load", *partition);
+        assert!(
+            found.is_sorted_by(|a, b| a.0 < b.0),
+            "partition {partition}: doubled or out of order"
+        );
+        let at: BTreeMap<u64, i64> = found.into_iter().collect();
+        for (number, offset) in told {
+            assert_eq!(
+                at.get(number),
+                Some(offset),
+                "partition {partition}: record {number} was acknowledged at {offset}"
+            );
+        }
+    }
+}
+
+#[test]
+fn ten_kills_under_load_lose_and_double_nothing() {
+    let Some(python) = python() else { return };
+    if !have("kcat") {
+        return;
+    }
+    let mut random = random::seeded("ten_kills_under_load_lose_and_double_nothing");
+    let mut server = Server::with(&["num.partitions=3", "log.segment.bytes=1048576"]);
+    let (acked, stop) = (server.folder().join("acked"), server.folder().join("stop"));
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/e2e/python/produce_until.py"
+    );
+    let mut producer = Command::new(python)
+        .args([script, &server.address(), "load"])
+        .args([&acked, &stop])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python starts");
+    for _ in 0..10 {
+        let before: usize = acknowledged(&acked).values().map(Vec::len).sum();
+        let more = 200 + random.below(3_000);
+        wait_until("the producer goes on", || {
+            acknowledged(&acked).values().map(Vec::len).sum::<usize>() >= before + more
+        });
+        server.kill();
+        let told = acknowledged(&acked);
+        server.restart();
+        check(&server, &told);
+    }
+    std::fs::write(&stop, b"").expect("the stop file");
+    let output = {
+        let status = producer.wait().expect("python ends");
+        (
+            status.success(),
+            std::io::read_to_string(producer.stderr.take().expect("piped")).unwrap_or_default(),
+        )
+    };
+    assert!(output.0, "the producer failed: {}", output.1);
+    check(&server, &acknowledged(&acked));
+}
+
+#[test]
+fn a_clean_stop_keeps_everything_and_says_goodbye() {
+    if !have("kcat") {
+        return;
+    }
+    let mut server = Server::with(&["num.partitions=3"]);
+    let lines: String = (0..3_000).map(|n| format!("{n}\n")).collect();
+    let produced = run(
+        Command::new("kcat").args(["-b", &server.address(), "-P", "-t", "load", "-p", "1"]),
+        lines.as_bytes(),
+    );
+    assert!(produced.ok, "{}", produced.stderr);
+    assert_eq!(server.stop(), Some(0), "{}", server.log());
+    server.restart();
+    let numbers: Vec<u64> = stored(&server, "load", 1)
+        .into_iter()
+        .map(|(number, _)| number)
+        .collect();
+    assert_eq!(numbers, (0..3_000).collect::<Vec<u64>>());
+}
+
+/// Waits for a fact; panics with its name after [`PATIENCE`].
+fn wait_until(what: &str, mut fact: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !fact() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
