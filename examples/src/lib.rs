@@ -1,1 +1,0 @@
-//! Programs that assert their own result.
