@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use flumen_protocol::codec::Request;
 use flumen_protocol::api::ApiKey;
+use flumen_protocol::codec::Request;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::TopicPartition;
 use flumen_protocol::message::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -294,7 +294,11 @@ impl Admin {
             let answer = async {
                 let connection = self.client.connection(to, SHARED).await?;
                 // From version 10 on OffsetFetch names topics by their ids.
-                let newest = if R::API == ApiKey::OffsetFetch { 9 } else { i16::MAX };
+                let newest = if R::API == ApiKey::OffsetFetch {
+                    9
+                } else {
+                    i16::MAX
+                };
                 let version = connection.version(R::API, newest)?;
                 connection.request(version, &request(version)).await
             }
