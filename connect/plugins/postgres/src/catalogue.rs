@@ -60,7 +60,7 @@ impl Catalogue {
     }
 }
 
-/// Runs a `CREATE TABLE` unless the table is there. One at a time by an advisory lock: `IF NOT EXISTS` alone lets two collide in the catalogue, and asks
+/// Runs a `CREATE TABLE IF NOT EXISTS`, if the table is not there. One at a time by an advisory lock: `IF NOT EXISTS` alone lets two collide in the catalogue, and asks
 /// for the right to create even where there is nothing to do.
 pub(crate) async fn create(client: &Client, name: &str, sql: &str) -> Result<(), TaskError> {
     let doing = |e: &tokio_postgres::Error| task_error(&format!("making table {name}"), e);
@@ -77,21 +77,14 @@ pub(crate) async fn create(client: &Client, name: &str, sql: &str) -> Result<(),
         client.batch_execute("BEGIN").await?;
         let lock = "SELECT pg_advisory_xact_lock(hashtextextended('flumen-connect ' || $1, 0))";
         let _ = client.execute(lock, &[&name]).await?;
-        let there: bool = client.query_one(exists, &[&name]).await?.get(0);
-        if !there {
-            client.batch_execute(sql).await?;
-        }
-        client.batch_execute("COMMIT").await?;
-        Ok(!there)
+        client.batch_execute(sql).await?;
+        client.batch_execute("COMMIT").await
     };
-    match made.await {
-        Ok(true) => tracing::info!("made a table: {sql}"),
-        Ok(false) => {}
-        Err(e) => {
-            let _ = client.batch_execute("ROLLBACK").await;
-            return Err(doing(&e));
-        }
+    if let Err(e) = made.await {
+        let _ = client.batch_execute("ROLLBACK").await;
+        return Err(doing(&e));
     }
+    tracing::info!("made a table: {sql}");
     Ok(())
 }
 

@@ -60,7 +60,7 @@ impl Claimant {
     /// Makes the offsets table where it is missing.
     pub(crate) async fn create_table(&self, client: &Client) -> Result<(), TaskError> {
         let sql = format!(
-            "CREATE TABLE {} (sink text NOT NULL, topic text NOT NULL, topic_id uuid, part int NOT NULL, epoch bigint NOT NULL, \
+            "CREATE TABLE IF NOT EXISTS {} (sink text NOT NULL, topic text NOT NULL, topic_id uuid, part int NOT NULL, epoch bigint NOT NULL, \
              next_offset bigint NOT NULL, owner text, updated timestamptz, PRIMARY KEY (sink, topic, part))",
             self.table
         );

@@ -66,7 +66,10 @@ pub(crate) fn create_table<'a>(
         let key: Vec<String> = options.pk_fields.iter().map(|name| quote(name)).collect();
         parts.push(format!("PRIMARY KEY ({})", key.join(",")));
     }
-    Ok(format!("CREATE TABLE {name} ({})", parts.join(", ")))
+    Ok(format!(
+        "CREATE TABLE IF NOT EXISTS {name} ({})",
+        parts.join(", ")
+    ))
 }
 
 /// The columns of the primary key, where it is the record's key.
@@ -201,7 +204,7 @@ mod tests {
         );
         assert_eq!(
             created(&pairs, &[first, second]).unwrap(),
-            "CREATE TABLE \"t\" (\"hour\" timestamptz NOT NULL, \"carrier\" text NOT NULL, \
+            "CREATE TABLE IF NOT EXISTS \"t\" (\"hour\" timestamptz NOT NULL, \"carrier\" text NOT NULL, \
              \"mean\" double precision, \"max\" text, \"tags\" jsonb, \"later\" numeric(10,2), \
              PRIMARY KEY (\"carrier\",\"hour\"))"
         );
@@ -227,7 +230,7 @@ mod tests {
         };
         assert_eq!(
             created(&[], &[typed]).unwrap(),
-            "CREATE TABLE \"t\" (\"id\" integer, \"price\" numeric, \"at\" timestamptz)"
+            "CREATE TABLE IF NOT EXISTS \"t\" (\"id\" integer, \"price\" numeric, \"at\" timestamptz)"
         );
     }
 
@@ -237,7 +240,7 @@ mod tests {
         let one = record(Value::Int64(7), &[("a", true_value())]);
         assert_eq!(
             created(&single, &[one]).unwrap(),
-            "CREATE TABLE \"t\" (\"id\" bigint NOT NULL, \"a\" boolean, PRIMARY KEY (\"id\"))"
+            "CREATE TABLE IF NOT EXISTS \"t\" (\"id\" bigint NOT NULL, \"a\" boolean, PRIMARY KEY (\"id\"))"
         );
         let key = Value::Map(vec![
             ("id".into(), "x".into()),
@@ -245,7 +248,7 @@ mod tests {
         ]);
         assert_eq!(
             created(&single, &[record(key, &[])]).unwrap(),
-            "CREATE TABLE \"t\" (\"id\" text NOT NULL, PRIMARY KEY (\"id\"))"
+            "CREATE TABLE IF NOT EXISTS \"t\" (\"id\" text NOT NULL, PRIMARY KEY (\"id\"))"
         );
         assert!(
             created(&[], &[record(Value::Null, &[])])

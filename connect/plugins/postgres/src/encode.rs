@@ -370,14 +370,16 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn bytes(encoding: Encoding, value: Value) -> Vec<u8> {
+    fn bytes(encoding: Encoding, value: impl Into<Value>) -> Vec<u8> {
         let mut out = BytesMut::new();
-        encoding.put(&value, &mut out).unwrap();
+        encoding.put(&value.into(), &mut out).unwrap();
         out.to_vec()
     }
 
-    fn refused(encoding: Encoding, value: Value) -> String {
-        encoding.put(&value, &mut BytesMut::new()).unwrap_err()
+    fn refused(encoding: Encoding, value: impl Into<Value>) -> String {
+        encoding
+            .put(&value.into(), &mut BytesMut::new())
+            .unwrap_err()
     }
 
     #[test]
@@ -391,14 +393,14 @@ mod tests {
             "FLOAT64 Float64(1.5) does not fit a column of type int8"
         );
         assert_eq!(
-            refused(Encoding::TimestampTz, "2013-01-01T10:00:00".into()),
+            refused(Encoding::TimestampTz, "2013-01-01T10:00:00"),
             "STRING \"2013-01-01T10:00:00\" does not fit a column of type timestamptz"
         );
         let _ = refused(Encoding::Int8, Value::Float64(1e18));
         let _ = refused(Encoding::Bool, Value::Int64(1));
-        let _ = refused(Encoding::Uuid, "123".into());
-        let _ = refused(Encoding::Bytea, "text".into());
-        assert!(refused(Encoding::Int4, "x".repeat(500).into()).len() < 130);
+        let _ = refused(Encoding::Uuid, "123");
+        let _ = refused(Encoding::Bytea, "text");
+        assert!(refused(Encoding::Int4, "x".repeat(500)).len() < 130);
     }
 
     #[test]
@@ -409,27 +411,27 @@ mod tests {
         );
         assert_eq!(bytes(Encoding::Bool, Value::Null), [0xff; 4]);
         assert_eq!(
-            bytes(Encoding::TimestampTz, "2000-01-01T00:00:01Z".into())[4..],
+            bytes(Encoding::TimestampTz, "2000-01-01T00:00:01Z")[4..],
             1_000_000_i64.to_be_bytes()
         );
         assert_eq!(
             bytes(Encoding::TimestampTz, Value::Timestamp(EPOCH_MS)),
-            bytes(Encoding::TimestampTz, "2000-01-01T01:00:00+01:00".into())
+            bytes(Encoding::TimestampTz, "2000-01-01T01:00:00+01:00")
         );
         assert_eq!(
-            bytes(Encoding::Timestamp, "1999-12-31T23:59:59".into())[4..],
+            bytes(Encoding::Timestamp, "1999-12-31T23:59:59")[4..],
             (-1_000_000_i64).to_be_bytes()
         );
         assert_eq!(
-            bytes(Encoding::Date, "2000-01-02".into())[4..],
+            bytes(Encoding::Date, "2000-01-02")[4..],
             1_i32.to_be_bytes()
         );
         assert_eq!(
             bytes(Encoding::Date, Value::Date(EPOCH_DAYS)),
-            bytes(Encoding::Date, "2000-01-01".into())
+            bytes(Encoding::Date, "2000-01-01")
         );
         assert_eq!(
-            bytes(Encoding::Time, "00:00:01.5".into())[4..],
+            bytes(Encoding::Time, "00:00:01.5")[4..],
             1_500_000_i64.to_be_bytes()
         );
         assert_eq!(

@@ -89,9 +89,9 @@ mod tests {
     use flumen_connect::value::Decimal;
     use proptest::prelude::*;
 
-    fn fields(value: Value) -> Option<Vec<i16>> {
+    fn fields(value: impl Into<Value>) -> Option<Vec<i16>> {
         let mut out = BytesMut::new();
-        put_numeric(&value, &mut out)?;
+        put_numeric(&value.into(), &mut out)?;
         let pairs = out.chunks(2);
         Some(
             pairs
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn groups_align_at_the_point() {
-        let text = |text: &str| fields(text.into()).unwrap();
+        let text = |text: &str| fields(text).unwrap();
         assert_eq!(text("12345.678"), [3, 1, 0, 3, 1, 2345, 6780]);
         assert_eq!(text("-0.00001"), [1, -2, 0x4000, 5, 1000]);
         assert_eq!(text("0"), [0, 0, 0, 0]);
@@ -145,7 +145,7 @@ mod tests {
         for text in [
             "", ".", "-", "1,5", "0x10", "1e", "1e99999", "1e-99999", "Infinity", "12 ",
         ] {
-            assert_eq!(fields(text.into()), None, "{text:?}");
+            assert_eq!(fields(text), None, "{text:?}");
         }
         assert_eq!(fields(Value::Boolean(true)), None);
         assert_eq!(fields(Value::Float64(f64::INFINITY)), None);

@@ -55,7 +55,7 @@ impl Writer {
                     let _ = sink.finish().await?;
                 }
                 Body::Arrays(arrays) => {
-                    let arrays: Vec<RawArray<'_>> = arrays.iter().map(|a| RawArray(a)).collect();
+                    let arrays: Vec<RawArray<'_>> = arrays.iter().map(RawArray).collect();
                     let parameters: Vec<&(dyn ToSql + Sync)> = arrays
                         .iter()
                         .map(|array| array as &(dyn ToSql + Sync))
@@ -79,7 +79,8 @@ impl Writer {
     ) -> Result<Vec<(usize, String)>, Error> {
         let mut refused = Vec::new();
         // The range to look at next is the last.
-        let mut open = vec![0..count];
+        let mut open = Vec::new();
+        open.push(0..count);
         while let Some(range) = open.pop() {
             if refused.len() >= REFUSED_MAX {
                 break;

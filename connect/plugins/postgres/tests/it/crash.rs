@@ -11,8 +11,20 @@ use crate::server::Server;
 
 const ROWS: i64 = 50;
 
+/// Every point with a cut; with a kill those where the server has something to lose.
+fn crashes() -> impl Iterator<Item = (Point, Action)> {
+    let kills = [
+        Point::InCopy,
+        Point::Commit,
+        Point::Committing,
+        Point::Committed,
+    ];
+    let cuts = POINTS.into_iter().map(|point| (point, Action::Cut));
+    cuts.chain(kills.into_iter().map(|point| (point, Action::Kill)))
+}
+
 async fn start() -> Option<(Arc<Server>, Proxy)> {
-    let server = Arc::new(Server::start().await?);
+    let server = Arc::new(Server::start_durable().await?);
     let sql = "CREATE TABLE flights (part int, n bigint, text text)";
     let _ = server.query(sql).await;
     let proxy = Proxy::start(&server).await;
@@ -45,31 +57,29 @@ async fn the_same_task_goes_on_after_a_cut_or_a_kill_at_every_point() {
     };
     let mut task = harness::task(&proxy.host, &[]);
     let mut at = 0;
-    for action in [Action::Cut, Action::Kill] {
-        for point in POINTS {
-            let when = format!("{action:?} at {point:?}");
-            // Opened again, so that it prepares its statements again and comes by every point.
-            assert_eq!(open(&mut *task, "one", &[0, 1]).await, [at, at], "{when}");
-            proxy.arm(point, action);
-            let failed = task.write(&batches(at)).await.unwrap_err();
-            assert!(
-                matches!(failed, TaskError::Retry { .. }),
-                "{when}: {failed}"
-            );
-            assert!(!proxy.is_armed(), "{when}");
-            if action == Action::Kill {
-                let gone = task.write(&batches(at)).await.unwrap_err();
-                assert!(matches!(gone, TaskError::Retry { .. }), "{when}: {gone}");
-                server.start_again().await;
-            }
-            let _ = write(&mut *task, &batches(at)).await.unwrap();
-            at += ROWS;
-            check(&server, at, &when).await;
-            // And it is not confused about where it is.
-            let _ = write(&mut *task, &batches(at)).await.unwrap();
-            at += ROWS;
-            check(&server, at, &when).await;
+    for (point, action) in crashes() {
+        let when = format!("{action:?} at {point:?}");
+        // Opened again, so that it prepares its statements again and comes by every point.
+        assert_eq!(open(&mut *task, "one", &[0, 1]).await, [at, at], "{when}");
+        proxy.arm(point, action);
+        let failed = task.write(&batches(at)).await.unwrap_err();
+        assert!(
+            matches!(failed, TaskError::Retry { .. }),
+            "{when}: {failed}"
+        );
+        assert!(!proxy.is_armed(), "{when}");
+        if action == Action::Kill {
+            let gone = task.write(&batches(at)).await.unwrap_err();
+            assert!(matches!(gone, TaskError::Retry { .. }), "{when}: {gone}");
+            server.start_again().await;
         }
+        let _ = write(&mut *task, &batches(at)).await.unwrap();
+        at += ROWS;
+        check(&server, at, &when).await;
+        // And it is not confused about where it is.
+        let _ = write(&mut *task, &batches(at)).await.unwrap();
+        at += ROWS;
+        check(&server, at, &when).await;
     }
 }
 
@@ -80,33 +90,31 @@ async fn a_new_task_begins_where_the_table_ends_after_a_crash_at_every_point() {
     };
     let mut at = 0;
     let mut committed = Vec::new();
-    for action in [Action::Cut, Action::Kill] {
-        for point in POINTS {
-            let when = format!("{action:?} at {point:?}");
-            let mut first = harness::task(&proxy.host, &[]);
-            assert_eq!(
-                open(&mut *first, "first", &[0, 1]).await,
-                [at, at],
-                "{when}"
-            );
-            proxy.arm(point, action);
-            let _ = first.write(&batches(at)).await.unwrap_err();
-            drop(first);
-            if action == Action::Kill {
-                server.start_again().await;
-            }
-            let mut second = harness::task(&proxy.host, &[]);
-            let starts = open(&mut *second, "second", &[0, 1]).await;
-            assert_eq!(starts[0], starts[1], "{when}");
-            if starts[0] == at {
-                let _ = write(&mut *second, &batches(at)).await.unwrap();
-            } else {
-                assert_eq!(starts[0], at + ROWS, "{when}");
-                committed.push((point, action));
-            }
-            at += ROWS;
-            check(&server, at, &when).await;
+    for (point, action) in crashes() {
+        let when = format!("{action:?} at {point:?}");
+        let mut first = harness::task(&proxy.host, &[]);
+        assert_eq!(
+            open(&mut *first, "first", &[0, 1]).await,
+            [at, at],
+            "{when}"
+        );
+        proxy.arm(point, action);
+        let _ = first.write(&batches(at)).await.unwrap_err();
+        drop(first);
+        if action == Action::Kill {
+            server.start_again().await;
         }
+        let mut second = harness::task(&proxy.host, &[]);
+        let starts = open(&mut *second, "second", &[0, 1]).await;
+        assert_eq!(starts[0], starts[1], "{when}");
+        if starts[0] == at {
+            let _ = write(&mut *second, &batches(at)).await.unwrap();
+        } else {
+            assert_eq!(starts[0], at + ROWS, "{when}");
+            committed.push((point, action));
+        }
+        at += ROWS;
+        check(&server, at, &when).await;
     }
     let sure = |point: &Point| !matches!(point, Point::Committing | Point::Committed);
     assert!(

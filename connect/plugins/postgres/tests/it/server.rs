@@ -83,7 +83,7 @@ fn template(bin: &Path) -> &'static Path {
             .map(|c| if c.is_alphanumeric() { c } else { '-' })
             .collect();
         let who = if is_root() { "root" } else { "user" };
-        let template = std::env::temp_dir().join(format!("flumen-postgres-template{name}{who}"));
+        let template = std::env::temp_dir().join(format!("flumen-postgres-template-1{name}-{who}"));
         if !template.join("done").exists() {
             let fresh = tempfile::tempdir().unwrap();
             give_to_postgres(fresh.path());
@@ -96,6 +96,7 @@ fn template(bin: &Path) -> &'static Path {
                 "-E",
                 "UTF8",
                 "--locale=C",
+                "--wal-segsize=1",
                 "-D",
             ];
             let data = fresh.path().join("data");
@@ -111,6 +112,15 @@ fn template(bin: &Path) -> &'static Path {
 impl Server {
     /// Starts one; `None`, with a line that says so, where PostgreSQL is not installed.
     pub(crate) async fn start() -> Option<Server> {
+        Server::start_with("fsync=off").await
+    }
+
+    /// One that is going to be killed.
+    pub(crate) async fn start_durable() -> Option<Server> {
+        Server::start_with("fsync=on").await
+    }
+
+    async fn start_with(fsync: &str) -> Option<Server> {
         let Some(bin) = bin() else {
             println!("skipped: there is no PostgreSQL here (apt-get install postgresql)");
             return None;
@@ -123,7 +133,7 @@ impl Server {
         run(Command::new("cp").arg("-a").arg(template(&bin)).arg(&data));
         let socket = dir.path().display();
         let config = format!(
-            "listen_addresses=''\nunix_socket_directories='{socket}'\nfsync=on\nshared_buffers=32MB\nmax_connections=30\n"
+            "listen_addresses=''\nunix_socket_directories='{socket}'\n{fsync}\nshared_buffers=32MB\nmax_connections=30\n"
         );
         fs::write(data.join("postgresql.auto.conf"), config).unwrap();
         give_to_postgres(dir.path());
