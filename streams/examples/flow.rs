@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flumen_streams::{
     Consumed, Grouped, KStream, KafkaStreams, Materialized, ProcessingGuarantee, Produced,
-    StreamsBuilder, StreamsConfig, StreamsMetrics, TimeWindows, serde,
+    StreamsBuilder, StreamsConfig, StreamsMetrics, TimeWindows, Topology, serde,
 };
 use tokio::sync::Notify;
 
@@ -39,6 +39,21 @@ impl Seen {
             self.last_micros.store(self.micros(), Ordering::Relaxed);
             self.done.notify_one();
         }
+    }
+
+    /// Prints the rates; returns the number of records.
+    fn report(&self, workload: &str) -> u64 {
+        let all = self.micros();
+        let first = self.first_micros.load(Ordering::Relaxed);
+        let last = self.last_micros.load(Ordering::Relaxed);
+        let count = self.count.load(Ordering::Relaxed);
+        let per_second = |micros: u64| count as f64 / (micros.max(1) as f64 / 1e6);
+        println!(
+            "{workload}\trecords {count}\tper second first to last {:.0}\tstart to closed {:.0}",
+            per_second(last.saturating_sub(first)),
+            per_second(all)
+        );
+        count
     }
 
     fn micros(&self) -> u64 {
@@ -86,24 +101,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         done: Notify::new(),
     });
 
-    let builder = StreamsBuilder::new();
-    let watch = Arc::clone(&seen);
-    match workload.as_str() {
-        "stateless" => {
-            let records = builder.stream(input, Consumed::with(serde::bytes(), serde::bytes()));
-            stateless(&records.peek(move |_, _| watch.one()), output);
-        }
-        "windowed" => {
-            let records = builder.stream(input, Consumed::with(serde::string(), serde::bytes()));
-            windowed(&records.peek(move |_, _| watch.one()), output);
-        }
-        "rekeyed" => {
-            let records = builder.stream(input, Consumed::with(serde::string(), serde::bytes()));
-            rekeyed(&records.peek(move |_, _| watch.one()), output);
-        }
-        other => return Err(format!("no workload is called {other}").into()),
-    }
-    let mut streams = KafkaStreams::start(builder.build()?, config).await?;
+    let topology = topology(workload, [input, output], Arc::clone(&seen))?;
+    let mut streams = KafkaStreams::start(topology, config).await?;
     let by_itself = tokio::select! {
         biased;
         stopped = streams.stopped() => Some(stopped),
@@ -115,23 +114,33 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let metrics = report(streams.metrics());
     streams.close().await?;
-    let all = seen.micros();
-    let (first, last) = (
-        seen.first_micros.load(Ordering::Relaxed),
-        seen.last_micros.load(Ordering::Relaxed),
-    );
-    let count = seen.count.load(Ordering::Relaxed);
-    let per_second = |micros: u64| count as f64 / (micros.max(1) as f64 / 1e6);
-    println!(
-        "{workload}\trecords {count}\tper second first to last {:.0}\tstart to closed {:.0}",
-        per_second(last.saturating_sub(first)),
-        per_second(all)
-    );
+    let count = seen.report(workload);
     println!(
         "{metrics}\tCPU s per million records {:.2}",
         cpu_seconds()? / (count as f64 / 1e6)
     );
     Ok(())
+}
+
+fn topology(
+    workload: &str,
+    [input, output]: [&str; 2],
+    seen: Arc<Seen>,
+) -> Result<Topology, Box<dyn Error>> {
+    let builder = StreamsBuilder::new();
+    if workload == "stateless" {
+        let records = builder.stream(input, Consumed::with(serde::bytes(), serde::bytes()));
+        stateless(&records.peek(move |_, _| seen.one()), output);
+        return Ok(builder.build()?);
+    }
+    let records = builder.stream(input, Consumed::with(serde::string(), serde::bytes()));
+    let records = records.peek(move |_, _| seen.one());
+    match workload {
+        "windowed" => windowed(&records, output),
+        "rekeyed" => rekeyed(&records, output),
+        other => return Err(format!("no workload is called {other}").into()),
+    }
+    Ok(builder.build()?)
 }
 
 fn stateless(records: &KStream<Bytes, Bytes>, output: &str) {
