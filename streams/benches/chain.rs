@@ -13,7 +13,8 @@ use flumen_protocol::builder::{BatchBuilder, BatchOptions};
 use flumen_streams::dataflow::{Engine, EngineOptions, SourceInput, SourceRecords, TaskStart};
 use flumen_streams::state::rocks::{RocksDatabase, RocksMemory};
 use flumen_streams::{
-    Consumed, Grouped, Materialized, Produced, StreamsBuilder, TaskId, TimeWindows, Topology, serde,
+    Consumed, Grouped, Materialized, Produced, StreamsBuilder, TaskId, TimeWindows, Topology,
+    serdes,
 };
 
 const RECORDS: usize = 1_500_000;
@@ -50,7 +51,7 @@ fn main() {
 fn stateless() -> Topology {
     let builder = StreamsBuilder::new();
     let flipped = builder
-        .stream("in", Consumed::with(serde::bytes(), serde::bytes()))
+        .stream("in", Consumed::with(serdes::bytes(), serdes::bytes()))
         .map_values(|value: Bytes| {
             let mut copy = Vec::from(value);
             copy[0] ^= 1;
@@ -58,22 +59,22 @@ fn stateless() -> Topology {
         });
     flipped
         .filter(|_, value| value[1] != 7)
-        .to("out", Produced::with(serde::bytes(), serde::bytes()));
+        .to("out", Produced::with(serdes::bytes(), serdes::bytes()));
     builder.build().expect("a topology that can run")
 }
 
 fn windowed() -> Topology {
     let builder = StreamsBuilder::new();
-    let stream = builder.stream("in", Consumed::with(serde::string(), serde::bytes()));
+    let stream = builder.stream("in", Consumed::with(serdes::string(), serdes::bytes()));
     let windows = TimeWindows::of_size_and_grace(Duration::from_secs(10), Duration::from_secs(5));
     let counts = stream
-        .group_by_key(Grouped::with(serde::string(), serde::bytes()))
+        .group_by_key(Grouped::with(serdes::string(), serdes::bytes()))
         .windowed_by(windows)
         .count(Materialized::as_("counts"));
     counts
         .to_stream()
         .map(|key, count| (key.key, count))
-        .to("out", Produced::with(serde::string(), serde::i64()));
+        .to("out", Produced::with(serdes::string(), serdes::i64()));
     builder.build().expect("a topology that can run")
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flumen_streams::{
     Consumed, Grouped, KStream, KafkaStreams, Materialized, ProcessingGuarantee, Produced,
-    StreamsBuilder, StreamsConfig, StreamsMetrics, TimeWindows, Topology, serde,
+    StreamsBuilder, StreamsConfig, StreamsMetrics, TimeWindows, Topology, serdes,
 };
 use tokio::sync::Notify;
 
@@ -129,11 +129,11 @@ fn topology(
 ) -> Result<Topology, Box<dyn Error>> {
     let builder = StreamsBuilder::new();
     if workload == "stateless" {
-        let records = builder.stream(input, Consumed::with(serde::bytes(), serde::bytes()));
+        let records = builder.stream(input, Consumed::with(serdes::bytes(), serdes::bytes()));
         stateless(&records.peek(move |_, _| seen.one()), output);
         return Ok(builder.build()?);
     }
-    let records = builder.stream(input, Consumed::with(serde::string(), serde::bytes()));
+    let records = builder.stream(input, Consumed::with(serdes::string(), serdes::bytes()));
     let records = records.peek(move |_, _| seen.one());
     match workload {
         "windowed" => windowed(&records, output),
@@ -151,30 +151,30 @@ fn stateless(records: &KStream<Bytes, Bytes>, output: &str) {
     });
     flipped
         .filter(|_, value| value[1] != 7)
-        .to(output, Produced::with(serde::bytes(), serde::bytes()));
+        .to(output, Produced::with(serdes::bytes(), serdes::bytes()));
 }
 
 fn windowed(records: &KStream<String, Bytes>, output: &str) {
     let windows = TimeWindows::of_size_and_grace(Duration::from_secs(10), Duration::from_secs(5));
-    let grouped = records.group_by_key(Grouped::with(serde::string(), serde::bytes()));
+    let grouped = records.group_by_key(Grouped::with(serdes::string(), serdes::bytes()));
     let counts = grouped
         .windowed_by(windows)
         .count(Materialized::as_("counts"));
     counts
         .to_stream()
         .map(|key, count| (key.key, count))
-        .to(output, Produced::with(serde::string(), serde::i64()));
+        .to(output, Produced::with(serdes::string(), serdes::i64()));
 }
 
 fn rekeyed(records: &KStream<String, Bytes>, output: &str) {
     let ending = |key: &String, _: &Bytes| key[key.len().saturating_sub(2)..].to_owned();
     let counts = records
-        .group_by(ending, Grouped::with(serde::string(), serde::bytes()))
+        .group_by(ending, Grouped::with(serdes::string(), serdes::bytes()))
         .count(Materialized::as_("endings"));
     counts
         .to_stream()
         .map_values(|count| count.to_string())
-        .to(output, Produced::with(serde::string(), serde::string()));
+        .to(output, Produced::with(serdes::string(), serdes::string()));
 }
 
 fn report(metrics: &StreamsMetrics) -> String {

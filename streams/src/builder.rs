@@ -9,13 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::serde::Serialize;
-use ::serde::de::DeserializeOwned;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::TopologyError;
 use crate::kstream::KStream;
 use crate::operator::source::{self, OnDeserializationError, SourceOptions};
-use crate::serde::{self, Serde};
+use crate::serdes::{self, Serde};
 use crate::state::{StoreKind, StoreSpec};
 use crate::time::TimestampExtractor;
 use crate::topology::{Build, Node, NodeId, NodeKind, TopicRef, Topology};
@@ -23,10 +23,10 @@ use crate::topology::{Build, Node, NodeId, NodeKind, TopicRef, Topology};
 /// Where a topology is written down.
 ///
 /// ```
-/// use flumen_streams::{Consumed, Produced, StreamsBuilder, serde};
+/// use flumen_streams::{Consumed, Produced, StreamsBuilder, serdes};
 /// let builder = StreamsBuilder::new();
-/// let orders = builder.stream("orders", Consumed::with(serde::string(), serde::i64()));
-/// orders.filter(|_, cents| *cents > 10_000).to("large-orders", Produced::with(serde::string(), serde::i64()));
+/// let orders = builder.stream("orders", Consumed::with(serdes::string(), serdes::i64()));
+/// orders.filter(|_, cents| *cents > 10_000).to("large-orders", Produced::with(serdes::string(), serdes::i64()));
 /// let topology = builder.build()?;
 /// # Ok::<(), flumen_streams::TopologyError>(())
 /// ```
@@ -205,7 +205,7 @@ impl<K, V> Consumed<K, V> {
 impl<V> Consumed<(), V> {
     /// Reads values and ignores keys, for topics whose keys say nothing: `KStream<(), V>`.
     pub fn values(value: impl Serde<V> + 'static) -> Self {
-        Self::with(serde::nothing(), value)
+        Self::with(serdes::nothing(), value)
     }
 }
 
@@ -306,7 +306,7 @@ impl<V: Serialize + DeserializeOwned + 'static> Materialized<V> {
     pub fn as_(name: &str) -> Self {
         Self {
             explicit: false,
-            ..Self::with(name, serde::message_pack())
+            ..Self::with(name, serdes::message_pack())
         }
     }
 }

@@ -51,7 +51,7 @@ pub enum TopologyError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SerdeError {
     /// The record has no key or no value, and the serde reads none.
-    #[error("null, but the serde reads only values that are there; use `serde::nullable`")]
+    #[error("null, but the serde reads only values that are there; use `serdes::nullable`")]
     Null,
     /// A number of another size.
     #[error("{expected} bytes expected, {actual} found")]

@@ -10,7 +10,7 @@ use crate::kstream::{Cut, SharedCut, cut};
 use crate::ktable::KTable;
 use crate::operator::aggregate::{self, AggregateOptions, Step};
 use crate::operator::window::{self, WindowOptions};
-use crate::serde::{self, Serde};
+use crate::serdes::{self, Serde};
 use crate::state::{StoreKey, StoreKind, StoreSerdes, StoreSpec};
 use crate::topology::{NodeId, NodeKind};
 use crate::window::{TimeWindows, Windowed};
@@ -171,7 +171,7 @@ impl<K, V> Clone for KGroupedStream<K, V> {
 }
 
 fn count_serde() -> Arc<dyn Serde<i64>> {
-    Arc::new(serde::i64())
+    Arc::new(serdes::i64())
 }
 
 fn counting<K, V>() -> Step<K, V, i64> {

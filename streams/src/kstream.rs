@@ -14,7 +14,7 @@ use crate::operator::sink::{self, SinkOptions};
 use crate::operator::source::{self, OnDeserializationError, SourceOptions};
 use crate::operator::stateless;
 use crate::record::Record;
-use crate::serde::Serde;
+use crate::serdes::Serde;
 use crate::time::TimestampExtractor;
 use crate::topology::{Build, NodeId, NodeKind, TopicRef};
 
@@ -268,9 +268,9 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Parts the stream: each record goes to the first branch that takes it, or is dropped.
     ///
     /// ```
-    /// # use flumen_streams::{Consumed, StreamsBuilder, serde};
+    /// # use flumen_streams::{Consumed, StreamsBuilder, serdes};
     /// # let builder = StreamsBuilder::new();
-    /// # let numbers = builder.stream("numbers", Consumed::with(serde::string(), serde::i64()));
+    /// # let numbers = builder.stream("numbers", Consumed::with(serdes::string(), serdes::i64()));
     /// let mut split = numbers.split();
     /// let negative = split.branch(|_, number| *number < 0);
     /// let small = split.branch(|_, number| *number < 100);

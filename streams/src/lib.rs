@@ -3,21 +3,21 @@
 //! Word count, and its test without a broker:
 //!
 //! ```
-//! use flumen_streams::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, TopologyTestDriver, serde};
+//! use flumen_streams::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, TopologyTestDriver, serdes};
 //!
 //! let builder = StreamsBuilder::new();
 //! builder
-//!     .stream("lines", Consumed::values(serde::string()))
+//!     .stream("lines", Consumed::values(serdes::string()))
 //!     .flat_map_values(|line: String| line.to_lowercase().split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-//!     .group_by(|_, word| word.clone(), Grouped::with(serde::string(), serde::string()))
+//!     .group_by(|_, word| word.clone(), Grouped::with(serdes::string(), serdes::string()))
 //!     .count(Materialized::as_("counts"))
 //!     .to_stream()
-//!     .to("words", Produced::with(serde::string(), serde::i64()));
+//!     .to("words", Produced::with(serdes::string(), serdes::i64()));
 //! let topology = builder.build()?;
 //!
 //! let driver = TopologyTestDriver::new(topology);
-//! let lines = driver.create_input_topic("lines", serde::nothing(), serde::string());
-//! let words = driver.create_output_topic("words", serde::string(), serde::i64());
+//! let lines = driver.create_input_topic("lines", serdes::nothing(), serdes::string());
+//! let words = driver.create_output_topic("words", serdes::string(), serdes::i64());
 //! lines.pipe_input((), "the river and the sea".to_owned(), 0);
 //! assert_eq!(words.read_key_values(), [("the".to_owned(), 2), ("river".to_owned(), 1), ("and".to_owned(), 1), ("sea".to_owned(), 1)]);
 //! # Ok::<(), flumen_streams::TopologyError>(())
@@ -47,7 +47,7 @@ mod operator;
 mod position;
 mod record;
 mod runtime;
-pub mod serde;
+pub mod serdes;
 mod session;
 pub mod state;
 mod task;

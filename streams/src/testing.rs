@@ -19,7 +19,7 @@ use crate::dataflow::{
 };
 use crate::error::EngineError;
 use crate::record::{Headers, Record};
-use crate::serde::Serde;
+use crate::serdes::Serde;
 use crate::state::{KeyValueStore, StateBackend, StoreKey, Timestamped, WindowStore};
 use crate::topology::{TaskId, Topology};
 
@@ -28,14 +28,14 @@ const APPLICATION_ID: &str = "test";
 /// Runs a topology for a test.
 ///
 /// ```
-/// use flumen_streams::{Consumed, Produced, StreamsBuilder, TopologyTestDriver, serde};
+/// use flumen_streams::{Consumed, Produced, StreamsBuilder, TopologyTestDriver, serdes};
 /// let builder = StreamsBuilder::new();
-/// let words = builder.stream("words", Consumed::with(serde::string(), serde::string()));
-/// words.map_values(|word| word.to_uppercase()).to("shouted", Produced::with(serde::string(), serde::string()));
+/// let words = builder.stream("words", Consumed::with(serdes::string(), serdes::string()));
+/// words.map_values(|word| word.to_uppercase()).to("shouted", Produced::with(serdes::string(), serdes::string()));
 ///
 /// let driver = TopologyTestDriver::new(builder.build()?);
-/// let input = driver.create_input_topic("words", serde::string(), serde::string());
-/// let output = driver.create_output_topic("shouted", serde::string(), serde::string());
+/// let input = driver.create_input_topic("words", serdes::string(), serdes::string());
+/// let output = driver.create_output_topic("shouted", serdes::string(), serdes::string());
 /// input.pipe_input("k".to_owned(), "hello".to_owned(), 0);
 /// assert_eq!(output.read_key_value(), Some(("k".to_owned(), "HELLO".to_owned())));
 /// # Ok::<(), flumen_streams::TopologyError>(())

@@ -12,7 +12,7 @@ use flumen_protocol::compression::Compression;
 use super::*;
 use crate::state::WindowStore;
 use crate::state::memory::MemoryStore;
-use crate::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, TimeWindows, serde};
+use crate::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, TimeWindows, serdes};
 
 const TASK: TaskId = TaskId {
     subtopology: 0,
@@ -33,10 +33,10 @@ fn engine(topology: &Arc<Topology>, start: TaskStart) -> Engine {
 /// `in` and `other` merged into `out`.
 fn passing() -> Arc<Topology> {
     let builder = StreamsBuilder::new();
-    let left = builder.stream("in", Consumed::with(serde::string(), serde::string()));
-    let right = builder.stream("other", Consumed::with(serde::string(), serde::string()));
+    let left = builder.stream("in", Consumed::with(serdes::string(), serdes::string()));
+    let right = builder.stream("other", Consumed::with(serdes::string(), serdes::string()));
     left.merge(&right)
-        .to("out", Produced::with(serde::string(), serde::string()));
+        .to("out", Produced::with(serdes::string(), serdes::string()));
     Arc::new(builder.build().unwrap())
 }
 
@@ -244,15 +244,15 @@ fn tasks_come_and_go_between_epochs() {
 /// Counts per key and window of 10 ms without grace.
 fn windowed() -> Arc<Topology> {
     let builder = StreamsBuilder::new();
-    let stream = builder.stream("in", Consumed::with(serde::string(), serde::string()));
-    let grouped = stream.group_by_key(Grouped::with(serde::string(), serde::string()));
+    let stream = builder.stream("in", Consumed::with(serdes::string(), serdes::string()));
+    let grouped = stream.group_by_key(Grouped::with(serdes::string(), serdes::string()));
     let windows = TimeWindows::of_size_and_grace(Duration::from_millis(10), Duration::ZERO);
-    let key = serde::windowed(serde::string(), 10);
+    let key = serdes::windowed(serdes::string(), 10);
     grouped
         .windowed_by(windows)
         .count(Materialized::as_("counts"))
         .to_stream()
-        .to("out", Produced::with(key, serde::i64()));
+        .to("out", Produced::with(key, serdes::i64()));
     Arc::new(builder.build().unwrap())
 }
 

@@ -10,7 +10,7 @@ use crate::dataflow::TopicIndex;
 use crate::dataflow::instance::{Flow, Instance, Sink, TaskContext};
 use crate::error::{EngineError, SerdeError};
 use crate::record::Record;
-use crate::serde::Serde;
+use crate::serdes::Serde;
 use crate::topology::{NodeId, TopicRef};
 
 /// Options of a sink.

@@ -17,7 +17,7 @@ use crate::dataflow::instance::{EngineCounters, Flow, Instance, Port, TaskContex
 use crate::dataflow::{RawRecord, SourceInput, SourceRecords};
 use crate::error::{EngineError, SerdeError};
 use crate::record::{Headers, Record};
-use crate::serde::Serde;
+use crate::serdes::Serde;
 use crate::time::{Extract, NO_TIMESTAMP, TimestampExtractor};
 use crate::topology::{NodeId, TopicRef};
 

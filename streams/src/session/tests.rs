@@ -16,7 +16,7 @@ use crate::state::memory::MemoryStore;
 use crate::state::rocks::{RocksDatabase, RocksMemory};
 use crate::state::{Batch, KeyValueStore, StateBackend};
 use crate::topology::{TaskId, Topology};
-use crate::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, serde};
+use crate::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, serdes};
 
 const TASK: TaskId = TaskId {
     subtopology: 0,
@@ -27,11 +27,11 @@ const KEYS: u64 = 7;
 fn topology() -> Arc<Topology> {
     let builder = StreamsBuilder::new();
     builder
-        .stream("in", Consumed::with(serde::string(), serde::string()))
-        .group_by_key(Grouped::with(serde::string(), serde::string()))
+        .stream("in", Consumed::with(serdes::string(), serdes::string()))
+        .group_by_key(Grouped::with(serdes::string(), serdes::string()))
         .count(Materialized::as_("counts"))
         .to_stream()
-        .to("out", Produced::with(serde::string(), serde::i64()));
+        .to("out", Produced::with(serdes::string(), serdes::i64()));
     Arc::new(builder.build().unwrap())
 }
 

@@ -24,7 +24,7 @@ pub use backend::{Batch, StateBackend, StateError};
 pub use cache::{KeyValueStore, StoreKey};
 pub use windows::WindowStore;
 
-use crate::serde::Serde;
+use crate::serdes::Serde;
 
 /// The number of a commit: everything an engine did in epoch `e` becomes visible in one transaction, or none of it.
 pub type Epoch = u64;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::memory::MemoryStore;
 use super::rocks::{RocksDatabase, RocksMemory};
 use super::*;
-use crate::serde as serdes;
+use crate::serdes;
 
 const KEYS: u64 = 12;
 const RETENTION: i64 = 40;

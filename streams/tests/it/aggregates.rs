@@ -1,6 +1,6 @@
 //! Count, reduce and aggregate by key; repartitions; caching; table verbs.
 
-use flumen_streams::serde::{Serde, i64, nullable, string};
+use flumen_streams::serdes::{Serde, i64, nullable, string};
 use flumen_streams::{
     Consumed, Grouped, Headers, KGroupedStream, KTable, Materialized, Produced, Record,
     StreamsBuilder, TestInputTopic, TestOutputTopic, TopologyTestDriver,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flumen_streams::serde::{bytes, i64, nullable, string};
+use flumen_streams::serdes::{bytes, i64, nullable, string};
 use flumen_streams::{
     Consumed, EngineError, Grouped, Headers, Materialized, OnDeserializationError, Produced,
     Record, Repartitioned, StreamsBuilder, TimeWindows, TimestampExtractor, TopologyError,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flumen_streams::serde::{i64, string, windowed};
+use flumen_streams::serdes::{i64, string, windowed};
 use flumen_streams::{
     Consumed, Grouped, Headers, Materialized, Produced, Record, StreamsBuilder, TimeWindows,
     TopologyTestDriver,

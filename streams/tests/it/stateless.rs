@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use flumen_streams::serde::{Serde, i64, nullable, string};
+use flumen_streams::serdes::{Serde, i64, nullable, string};
 use flumen_streams::{
     Consumed, KStream, Produced, Record, StreamsBuilder, TestInputTopic, TestOutputTopic,
-    TopologyTestDriver, serde,
+    TopologyTestDriver, serdes,
 };
 
 type Input = TestInputTopic<String, i64>;
@@ -263,7 +263,7 @@ fn a_value_only_source_reads_any_key() {
         .to("out", Produced::with(i64(), string()));
     let driver = TopologyTestDriver::new(builder.build().unwrap());
     driver
-        .create_input_topic("lines", serde::i64(), string())
+        .create_input_topic("lines", serdes::i64(), string())
         .pipe_input(1, text("abc"), 0);
     let output = driver.create_output_topic("out", i64(), string());
     assert_eq!(output.read_key_values(), [(3, text("abc"))]);

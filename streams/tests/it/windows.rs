@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flumen_streams::serde::{i64, nullable, string, windowed};
+use flumen_streams::serdes::{i64, nullable, string, windowed};
 use flumen_streams::{
     Consumed, Grouped, Headers, Materialized, Produced, Record, StreamsBuilder, TestInputTopic,
     TestOutputTopic, TimeWindows, TopologyTestDriver, Windowed,
@@ -55,7 +55,7 @@ impl Run {
     }
 
     fn tombstones(&self) -> usize {
-        let key = flumen_streams::serde::bytes();
+        let key = flumen_streams::serdes::bytes();
         let changelog =
             self.driver
                 .create_output_topic("test-counts-changelog", key, nullable(i64()));
