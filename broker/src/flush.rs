@@ -7,9 +7,10 @@
 //! A failed flush fences the directory for good: the kernel may have dropped the dirty pages and will report success the next time
 //! (fsyncgate). Nothing is retried; produce answers KAFKA_STORAGE_ERROR, reads go on.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use flumen_log::{AppendError, Appended};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -26,6 +27,8 @@ pub(crate) struct FlushConductor {
     running: AtomicUsize,
     /// Why nothing more is acknowledged, once a flush has failed.
     fenced: OnceLock<String>,
+    /// Appends are failing, for lack of space for instance; logged when it begins and when it ends.
+    writes_fail: AtomicBool,
     threads: usize,
 }
 
@@ -38,6 +41,7 @@ impl FlushConductor {
             idle: Notify::new(),
             running: AtomicUsize::new(0),
             fenced: OnceLock::new(),
+            writes_fail: AtomicBool::new(false),
             threads: threads.max(1),
         })
     }
@@ -54,6 +58,25 @@ impl FlushConductor {
     /// Why nothing more is acknowledged from this directory, once a flush has failed.
     pub(crate) fn fenced(&self) -> Option<String> {
         self.fenced.get().cloned()
+    }
+
+    /// An append went well or not. A disk that takes no bytes is told of once, and once more when it takes them again.
+    pub(crate) fn on_append(&self, result: &Result<Appended, AppendError>) {
+        match result {
+            Err(AppendError::Storage(error)) => {
+                if !self.writes_fail.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        %error,
+                        "records cannot be written: producers are told KAFKA_STORAGE_ERROR until they can be; reads go on"
+                    );
+                }
+            }
+            Ok(_) if self.writes_fail.load(Ordering::Relaxed) => {
+                self.writes_fail.store(false, Ordering::Relaxed);
+                tracing::info!("records can be written again");
+            }
+            _ => {}
+        }
     }
 
     /// Flushes whatever is marked, for ever. Runs as one task.

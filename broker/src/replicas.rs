@@ -112,7 +112,34 @@ impl Replicas {
         for opened in futures_util::future::join_all(each).await {
             self.partitions.insert(opened?);
         }
+        self.settle_recovered().await;
         Ok(())
+    }
+
+    /// After a crash: what was recovered beyond the durable end is made durable before anybody is served, so that a restart does
+    /// not take the high watermark back.
+    async fn settle_recovered(&self) {
+        let mut recovered = self.partitions.all();
+        recovered.retain(|partition| partition.high_watermark() < partition.log().log_end_offset());
+        if recovered.is_empty() {
+            return;
+        }
+        let logs: Vec<Arc<Log>> = recovered
+            .iter()
+            .map(|partition| Arc::clone(partition.log()))
+            .collect();
+        let flushed = self
+            .drivers
+            .blocking(move || flumen_log::flush_many(&logs))
+            .await;
+        for (partition, flushed) in recovered.iter().zip(flushed) {
+            match flushed {
+                Ok(durable_end) => partition.on_flushed(durable_end),
+                Err(error) => {
+                    tracing::error!(partition = %partition.name(), %error, "recovered records stay hidden")
+                }
+            }
+        }
     }
 
     async fn set_aside(self: &Arc<Self>, partition: &TopicPartition) {

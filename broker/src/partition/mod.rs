@@ -147,7 +147,9 @@ impl Partition {
                 reason,
             }));
         }
-        let appended = self.log.append(records, how, now_ms)?;
+        let appended = self.log.append(records, how, now_ms);
+        self.flush.on_append(&appended);
+        let appended = appended?;
         if !appended.duplicate {
             self.on_append(&appended);
         }

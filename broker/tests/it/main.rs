@@ -3,6 +3,7 @@
 
 mod admin;
 mod connection;
+mod disk;
 mod fetch;
 mod groups;
 mod produce;

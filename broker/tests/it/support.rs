@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) broker: Option<Broker>,
     pub(crate) dir: TempDir,
     properties: Vec<(String, String)>,
+    pub(crate) drivers: Drivers,
 }
 
 impl World {
@@ -39,10 +40,17 @@ impl World {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
+        World::start_on(properties, Drivers::os()).await
+    }
+
+    /// On another machine than this one.
+    pub(crate) async fn start_on(properties: Vec<(String, String)>, drivers: Drivers) -> World {
+        let dir = TempDir::new().unwrap();
         let mut world = World {
             broker: None,
-            dir: TempDir::new().unwrap(),
+            dir,
             properties,
+            drivers,
         };
         world.run().await;
         world
@@ -60,7 +68,7 @@ impl World {
         ];
         properties.extend(self.properties.iter().cloned());
         let config = BrokerConfig::from_properties(properties).unwrap();
-        self.broker = Some(Broker::start(config, Drivers::os()).await.unwrap());
+        self.broker = Some(Broker::start(config, self.drivers.clone()).await.unwrap());
     }
 
     pub(crate) async fn restart(&mut self) {

@@ -1,0 +1,100 @@
+//! A disk that is full, and one that fails to flush: producers are told, readers go on, nothing acknowledged is lost.
+
+use std::sync::Arc;
+
+use flumen_broker::Drivers;
+use flumen_log::fault_disk::{Crash, Fault, FaultDisk};
+use flumen_protocol::error_code::ErrorCode;
+
+use crate::support::{Wire, World, batch};
+
+async fn world_on(disk: FaultDisk) -> (World, Arc<FaultDisk>) {
+    let disk = Arc::new(disk);
+    let drivers = Drivers {
+        disk: disk.clone(),
+        ..Drivers::os()
+    };
+    (World::start_on(Vec::new(), drivers).await, disk)
+}
+
+async fn produce(client: &mut Wire, value: &str) -> ErrorCode {
+    ErrorCode::from_code(client.produce("t", 0, batch(&[value])).await.error_code)
+}
+
+#[tokio::test]
+async fn a_failed_flush_fences_the_directory_and_readers_go_on() {
+    let (mut world, disk) = world_on(FaultDisk::new()).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    client.create_topic("other", 1, &[]).await.unwrap();
+    assert_eq!(produce(&mut client, "a").await, ErrorCode::None);
+    let before = disk.ops();
+    assert_eq!(produce(&mut client, "b").await, ErrorCode::None);
+    // The last of the operations of a produce is the flush.
+    let last = disk.ops() + (disk.ops() - before);
+    disk.fail_at(last, Fault::Io);
+    assert_eq!(
+        produce(&mut client, "c").await,
+        ErrorCode::KafkaStorageError
+    );
+    // A flush that is tried again would succeed, and prove nothing.
+    assert_eq!(
+        produce(&mut client, "d").await,
+        ErrorCode::KafkaStorageError
+    );
+    let other = client.produce("other", 0, batch(&["x"])).await;
+    assert_eq!(
+        ErrorCode::from_code(other.error_code),
+        ErrorCode::KafkaStorageError
+    );
+    assert_eq!(client.values("t", 0, 0).await, ["a", "b"]);
+
+    world.stop().await;
+    let crashed = disk.after_crash(Crash::LoseUnsynced, 1);
+    world.drivers.disk = Arc::new(crashed);
+    world.run().await;
+    let mut client = world.client().await;
+    assert_eq!(client.values("t", 0, 0).await, ["a", "b"]);
+    assert_eq!(produce(&mut client, "e").await, ErrorCode::None);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_until_there_is_space() {
+    let (world, disk) = world_on(FaultDisk::new()).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    assert_eq!(produce(&mut client, "a").await, ErrorCode::None);
+    disk.set_capacity(Some(disk.used()));
+    for _ in 0..3 {
+        assert_eq!(
+            produce(&mut client, "b").await,
+            ErrorCode::KafkaStorageError
+        );
+    }
+    assert_eq!(
+        client.create_topic("u", 1, &[]).await,
+        Err(ErrorCode::KafkaStorageError)
+    );
+    assert_eq!(client.values("t", 0, 0).await, ["a"]);
+    disk.set_capacity(None);
+    assert_eq!(produce(&mut client, "c").await, ErrorCode::None);
+    assert_eq!(client.values("t", 0, 0).await, ["a", "c"]);
+    client.create_topic("u", 1, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn whatever_a_power_failure_leaves_every_acknowledged_record_is_there() {
+    for (how, seed) in Crash::ALL.into_iter().zip(1..) {
+        let (mut world, disk) = world_on(FaultDisk::new()).await;
+        let mut client = world.client_with_topic("t", 1).await;
+        let values: Vec<String> = (0..20).map(|i| format!("value {i}")).collect();
+        for value in &values {
+            assert_eq!(produce(&mut client, value).await, ErrorCode::None);
+        }
+        // The old broker goes on in memory, on a disk that nobody sees any more.
+        world.drivers.disk = Arc::new(disk.after_crash(how, seed));
+        world.broker = None;
+        world.run().await;
+        let mut client = world.client().await;
+        assert_eq!(client.values("t", 0, 0).await, values, "{how:?} {seed}");
+        assert_eq!(produce(&mut client, "more").await, ErrorCode::None);
+    }
+}
