@@ -11,7 +11,6 @@ use bytes::Bytes;
 use flumen_protocol::api::ApiKey;
 use flumen_protocol::codec::{Message, Reader};
 use flumen_protocol::frame::{decode_request_header, encode_response};
-use flumen_protocol::message::ApiVersionsRequest;
 use flumen_protocol::segment::Segment;
 use futures_util::future::BoxFuture;
 
@@ -164,86 +163,59 @@ macro_rules! now {
 }
 
 async fn route(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result<Started, String> {
+    use handlers::{api_versions, cluster, configs, fetch, list_offsets, metadata, topics};
+    use handlers::{offset_for_leader_epoch, produce};
     match context.api {
         ApiKey::Produce => {
             let request = decode(&context, &mut reader)?;
+            // The records are slices of the frame: let go of it, so that they are its only holders.
             drop(reader);
-            Ok(handlers::produce::produce(node, context, request).await)
+            Ok(produce::produce(node, context, request).await)
         }
-        ApiKey::Fetch => later!(node, context, reader, handlers::fetch::fetch),
-        ApiKey::ListOffsets => now!(node, context, reader, handlers::list_offsets::list_offsets),
-        ApiKey::Metadata => later!(node, context, reader, handlers::metadata::metadata),
-        ApiKey::OffsetCommit => later!(node, context, reader, handlers::offsets::offset_commit),
-        ApiKey::OffsetFetch => later!(node, context, reader, handlers::offsets::offset_fetch),
-        ApiKey::FindCoordinator => {
-            later!(node, context, reader, handlers::groups::find_coordinator)
-        }
-        ApiKey::JoinGroup => later!(node, context, reader, handlers::groups::join_group),
-        ApiKey::Heartbeat => later!(node, context, reader, handlers::groups::heartbeat),
-        ApiKey::LeaveGroup => later!(node, context, reader, handlers::groups::leave_group),
-        ApiKey::SyncGroup => later!(node, context, reader, handlers::groups::sync_group),
-        ApiKey::DescribeGroups => later!(node, context, reader, handlers::groups::describe_groups),
-        ApiKey::ListGroups => later!(node, context, reader, handlers::groups::list_groups),
-        ApiKey::ApiVersions => {
-            let request: ApiVersionsRequest = decode(&context, &mut reader)?;
-            Ok(Started::Done(encode(
-                &context,
-                &handlers::api_versions::api_versions(node, &context, &request),
-            )))
-        }
-        ApiKey::CreateTopics => later!(node, context, reader, handlers::topics::create_topics),
-        ApiKey::DeleteTopics => later!(node, context, reader, handlers::topics::delete_topics),
-        ApiKey::InitProducerId => later!(
-            node,
-            context,
-            reader,
-            handlers::transactions::init_producer_id
-        ),
+        ApiKey::Fetch => later!(node, context, reader, fetch::fetch),
+        ApiKey::ListOffsets => now!(node, context, reader, list_offsets::list_offsets),
         ApiKey::OffsetForLeaderEpoch => {
             now!(
                 node,
                 context,
                 reader,
-                handlers::offset_for_leader_epoch::offset_for_leader_epoch
+                offset_for_leader_epoch::offset_for_leader_epoch
             )
         }
-        ApiKey::AddPartitionsToTxn => {
-            later!(
-                node,
-                context,
-                reader,
-                handlers::transactions::add_partitions_to_txn
-            )
-        }
-        ApiKey::AddOffsetsToTxn => later!(
-            node,
-            context,
-            reader,
-            handlers::transactions::add_offsets_to_txn
-        ),
-        ApiKey::EndTxn => later!(node, context, reader, handlers::transactions::end_txn),
-        ApiKey::WriteTxnMarkers => later!(
-            node,
-            context,
-            reader,
-            handlers::transactions::write_txn_markers
-        ),
-        ApiKey::TxnOffsetCommit => later!(
-            node,
-            context,
-            reader,
-            handlers::transactions::txn_offset_commit
-        ),
-        ApiKey::DescribeConfigs => now!(node, context, reader, handlers::configs::describe_configs),
-        ApiKey::DescribeCluster => now!(node, context, reader, handlers::cluster::describe_cluster),
+        ApiKey::Metadata => later!(node, context, reader, metadata::metadata),
+        ApiKey::ApiVersions => now!(node, context, reader, api_versions::api_versions),
+        ApiKey::CreateTopics => later!(node, context, reader, topics::create_topics),
+        ApiKey::DeleteTopics => later!(node, context, reader, topics::delete_topics),
+        ApiKey::DescribeConfigs => now!(node, context, reader, configs::describe_configs),
+        ApiKey::DescribeCluster => now!(node, context, reader, cluster::describe_cluster),
         ApiKey::DescribeTopicPartitions => {
-            now!(
-                node,
-                context,
-                reader,
-                handlers::cluster::describe_topic_partitions
-            )
+            now!(node, context, reader, cluster::describe_topic_partitions)
         }
+        _ => coordinate(node, context, reader),
+    }
+}
+
+/// What the coordinators of groups and transactions answer.
+fn coordinate(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result<Started, String> {
+    use handlers::{groups, offsets, transactions};
+    match context.api {
+        ApiKey::FindCoordinator => later!(node, context, reader, groups::find_coordinator),
+        ApiKey::JoinGroup => later!(node, context, reader, groups::join_group),
+        ApiKey::SyncGroup => later!(node, context, reader, groups::sync_group),
+        ApiKey::Heartbeat => later!(node, context, reader, groups::heartbeat),
+        ApiKey::LeaveGroup => later!(node, context, reader, groups::leave_group),
+        ApiKey::DescribeGroups => later!(node, context, reader, groups::describe_groups),
+        ApiKey::ListGroups => later!(node, context, reader, groups::list_groups),
+        ApiKey::OffsetCommit => later!(node, context, reader, offsets::offset_commit),
+        ApiKey::OffsetFetch => later!(node, context, reader, offsets::offset_fetch),
+        ApiKey::InitProducerId => later!(node, context, reader, transactions::init_producer_id),
+        ApiKey::AddPartitionsToTxn => {
+            later!(node, context, reader, transactions::add_partitions_to_txn)
+        }
+        ApiKey::AddOffsetsToTxn => later!(node, context, reader, transactions::add_offsets_to_txn),
+        ApiKey::EndTxn => later!(node, context, reader, transactions::end_txn),
+        ApiKey::WriteTxnMarkers => later!(node, context, reader, transactions::write_txn_markers),
+        ApiKey::TxnOffsetCommit => later!(node, context, reader, transactions::txn_offset_commit),
         other => Err(format!("{other} is not served")),
     }
 }

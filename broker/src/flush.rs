@@ -63,13 +63,11 @@ impl FlushConductor {
     /// An append went well or not. A disk that takes no bytes is told of once, and once more when it takes them again.
     pub(crate) fn on_append(&self, result: &Result<Appended, AppendError>) {
         match result {
-            Err(AppendError::Storage(error)) => {
-                if !self.writes_fail.swap(true, Ordering::Relaxed) {
-                    tracing::error!(
-                        %error,
-                        "records cannot be written: producers are told KAFKA_STORAGE_ERROR until they can be; reads go on"
-                    );
-                }
+            Err(AppendError::Storage(error)) if !self.writes_fail.swap(true, Ordering::Relaxed) => {
+                tracing::error!(
+                    %error,
+                    "records cannot be written: producers are told KAFKA_STORAGE_ERROR until they can be; reads go on"
+                );
             }
             Ok(_) if self.writes_fail.load(Ordering::Relaxed) => {
                 self.writes_fail.store(false, Ordering::Relaxed);

@@ -76,10 +76,6 @@ impl Leader {
         self.high_watermark
     }
 
-    pub(crate) fn log_end(&self) -> Offset {
-        self.log_end
-    }
-
     /// `bytes` were appended and the log now ends at `log_end`. Reports may arrive out of order.
     pub(crate) fn on_append(&mut self, log_end: Offset, bytes: u64) -> Option<Advance> {
         if log_end > self.log_end {
