@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests are drivers")]
 
 mod admin;
+mod client;
 mod connection;
 mod disk;
 mod fetch;
