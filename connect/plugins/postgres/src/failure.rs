@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use flumen_connect::error::TaskError;
 
-/// The least pause before the same is tried again; [`Outage`] makes it longer.
-pub(crate) const PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The least pause before the same is tried again; the worker makes it longer each time, and says so once.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What follows from an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,39 +85,6 @@ pub(crate) fn task_error(doing: &str, error: &tokio_postgres::Error) -> TaskErro
     }
 }
 
-/// Counts tries that failed in a row: pauses grow, and the log says it once when it begins and once when it is over.
-#[derive(Debug, Default)]
-pub(crate) struct Outage {
-    failures: u32,
-}
-
-impl Outage {
-    /// Looks at the result of a try; lengthens the pause of a [`TaskError::Retry`].
-    pub(crate) fn note<T>(&mut self, result: Result<T, TaskError>) -> Result<T, TaskError> {
-        let result = match result {
-            Err(TaskError::Retry { after, cause }) => {
-                if self.failures == 0 {
-                    tracing::warn!("{cause}; trying again until it works");
-                } else {
-                    tracing::debug!("{cause}; failure {} in a row", self.failures + 1);
-                }
-                let after = (after * 2_u32.pow(self.failures.min(10))).min(PAUSE_MAX);
-                self.failures = self.failures.saturating_add(1);
-                return Err(TaskError::Retry { after, cause });
-            }
-            other => other,
-        };
-        if self.failures > 0 && result.is_ok() {
-            tracing::info!(
-                "writing to Postgres again, after {} failures",
-                self.failures
-            );
-        }
-        self.failures = 0;
-        result
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,24 +106,5 @@ mod tests {
             }
         }
         assert_eq!(class(None), Class::Gone);
-    }
-
-    #[test]
-    fn pauses_grow_to_a_bound_and_begin_anew_after_a_success() {
-        let mut outage = Outage::default();
-        let mut pause = |ok: bool| {
-            let result = if ok {
-                Ok(())
-            } else {
-                Err(TaskError::retry(PAUSE, "away"))
-            };
-            match outage.note(result) {
-                Err(TaskError::Retry { after, .. }) => after.as_millis(),
-                _ => 0,
-            }
-        };
-        let pauses: Vec<u128> = (0..8).map(|_| pause(false)).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!([pause(true), pause(false)], [0, 100]);
     }
 }

@@ -24,7 +24,7 @@ use tokio_postgres::Client;
 
 use crate::catalogue::Catalogue;
 use crate::claims::{Claimant, Claims};
-use crate::failure::{Class, Outage, class_of, message, task_error};
+use crate::failure::{Class, class_of, message, task_error};
 use crate::options::{Options, config_def};
 use crate::plan::{Refused, Statement, plan};
 use crate::session::Session;
@@ -70,7 +70,6 @@ impl SinkConnector for PostgresSink {
             claims: Claims::new(),
             session: None,
             catalogue: Catalogue::default(),
-            outage: Outage::default(),
         })
     }
 
@@ -99,7 +98,6 @@ struct PostgresSinkTask {
     /// `None` before `open`, and whenever the state of the connection is in doubt: after an error, while a call uses it (so also when that is dropped).
     session: Option<(Session, Writer)>,
     catalogue: Catalogue,
-    outage: Outage,
 }
 
 #[async_trait]
@@ -109,13 +107,56 @@ impl SinkTask for PostgresSinkTask {
         context: SinkContext,
         partitions: &[AssignedPartition],
     ) -> Result<BTreeMap<TopicPartition, StartAt>, TaskError> {
-        let opened = self.claim(&context, partitions).await;
-        self.outage.note(opened)
+        self.session = None;
+        self.catalogue.forget();
+        let session = Session::connect(&self.options, &context.connector).await?;
+        let claimant = Claimant::new(&self.options, &context.connector, &context.owner);
+        claimant.create_table(&session.client).await?;
+        self.claims = claimant.claim(&self.options, &session, partitions).await?;
+        self.claimant = Some(claimant);
+        self.session = Some((session, Writer::default()));
+        let starts = self.claims.iter();
+        Ok(starts
+            .map(|(of, claim)| (of.clone(), StartAt::Offset(claim.next_offset)))
+            .collect())
     }
 
     async fn write(&mut self, batches: &[SinkBatch]) -> Result<Written, TaskError> {
-        let written = self.write_once(batches).await;
-        self.outage.note(written)
+        let session = self
+            .session
+            .take()
+            .filter(|(session, _)| !session.client.is_closed());
+        let (session, mut writer) = match session {
+            Some(open) => open,
+            None => {
+                let session = self.reconnect().await?;
+                if self.is_committed(batches)? {
+                    self.session = Some((session, Writer::default()));
+                    return Ok(Written::Durable);
+                }
+                (session, Writer::default())
+            }
+        };
+        let written = self
+            .transactions(&session.client, &mut writer, batches)
+            .await;
+        match &written {
+            Ok(()) => {
+                for batch in batches {
+                    if let Some(claim) = self.claims.get_mut(&batch.topic_partition) {
+                        claim.next_offset = batch.next_offset;
+                    }
+                }
+                self.session = Some((session, writer));
+            }
+            // A connection that cannot roll back is dropped: then Postgres does.
+            Err(_) => {
+                if session.client.batch_execute("ROLLBACK").await.is_ok() {
+                    self.session = Some((session, writer));
+                }
+            }
+        }
+        written.map(|()| Written::Durable)
     }
 
     async fn close(&mut self, _why: Close) {
@@ -207,63 +248,6 @@ impl Work<'_> {
 }
 
 impl PostgresSinkTask {
-    async fn claim(
-        &mut self,
-        context: &SinkContext,
-        partitions: &[AssignedPartition],
-    ) -> Result<BTreeMap<TopicPartition, StartAt>, TaskError> {
-        self.session = None;
-        self.catalogue.forget();
-        let session = Session::connect(&self.options, &context.connector).await?;
-        let claimant = Claimant::new(&self.options, &context.connector, &context.owner);
-        claimant.create_table(&session.client).await?;
-        self.claims = claimant.claim(&self.options, &session, partitions).await?;
-        self.claimant = Some(claimant);
-        self.session = Some((session, Writer::default()));
-        let starts = self.claims.iter();
-        Ok(starts
-            .map(|(of, claim)| (of.clone(), StartAt::Offset(claim.next_offset)))
-            .collect())
-    }
-
-    async fn write_once(&mut self, batches: &[SinkBatch]) -> Result<Written, TaskError> {
-        let session = self
-            .session
-            .take()
-            .filter(|(session, _)| !session.client.is_closed());
-        let (session, mut writer) = match session {
-            Some(open) => open,
-            None => {
-                let session = self.reconnect().await?;
-                if self.is_committed(batches)? {
-                    self.session = Some((session, Writer::default()));
-                    return Ok(Written::Durable);
-                }
-                (session, Writer::default())
-            }
-        };
-        let written = self
-            .transactions(&session.client, &mut writer, batches)
-            .await;
-        match &written {
-            Ok(()) => {
-                for batch in batches {
-                    if let Some(claim) = self.claims.get_mut(&batch.topic_partition) {
-                        claim.next_offset = batch.next_offset;
-                    }
-                }
-                self.session = Some((session, writer));
-            }
-            // A connection that cannot roll back is dropped: then Postgres does.
-            Err(_) => {
-                if session.client.batch_execute("ROLLBACK").await.is_ok() {
-                    self.session = Some((session, writer));
-                }
-            }
-        }
-        written.map(|()| Written::Durable)
-    }
-
     /// A new connection, with our claims if they are still ours.
     async fn reconnect(&mut self) -> Result<Session, TaskError> {
         self.catalogue.forget();

@@ -183,4 +183,9 @@ async fn a_missing_right_is_fatal_and_names_the_table() {
         matches!(&refused, TaskError::Fatal(why) if why.to_string().contains("permission denied for table flights")),
         "{refused}"
     );
+    // With the rights on the two tables, and none to make any, it works.
+    let grant = "GRANT INSERT ON flights TO ann; REVOKE CREATE ON SCHEMA public FROM ann";
+    let _ = server.query(grant).await;
+    assert_eq!(open(&mut *task, "two", &[0]).await, [0]);
+    let _ = write(&mut *task, &[numbers(0, 0, 1)]).await.unwrap();
 }
