@@ -168,6 +168,13 @@ impl Broker {
     }
 }
 
+impl Drop for Broker {
+    /// Connections end and no request is answered any more; nothing is flushed or closed.
+    fn drop(&mut self) {
+        self.node.stop.cancel();
+    }
+}
+
 async fn bind(endpoint: &Endpoint, drivers: &Drivers) -> Result<Box<dyn Listener>, StartError> {
     let addr = format!("{}:{}", endpoint.host, endpoint.port);
     let fail = |source| StartError::Listen {

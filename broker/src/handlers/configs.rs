@@ -177,7 +177,38 @@ fn broker_settings(config: &BrokerConfig) -> Vec<Setting> {
             synonyms,
         }
     };
-    KEYS.iter().map(setting).collect()
+    KEYS.iter()
+        .map(setting)
+        .chain(log_settings(config))
+        .collect()
+}
+
+/// The broker's defaults for topics, under the broker's names.
+fn log_settings(config: &BrokerConfig) -> impl Iterator<Item = Setting> {
+    let all = TOPIC_CONFIGS
+        .iter()
+        .flat_map(|key| key.synonyms.iter().map(move |name| (key, name)));
+    all.filter_map(|(key, synonym)| {
+        let given = config.log_defaults.get(synonym.name);
+        // A coarser unit has no default of its own.
+        let value = given
+            .cloned()
+            .or_else(|| (synonym.factor == 1).then(|| key.default.to_owned()))?;
+        let source = if given.is_some() {
+            SOURCE_STATIC_BROKER
+        } else {
+            SOURCE_DEFAULT
+        };
+        Some(Setting {
+            name: synonym.name.to_owned(),
+            source,
+            synonyms: vec![(synonym.name.to_owned(), value.clone(), source)],
+            value: Some(value),
+            read_only: true,
+            kind: key.kind as i8,
+            doc: key.doc,
+        })
+    })
 }
 
 /// Kafka's `DescribeConfigsResponse.ConfigType`.

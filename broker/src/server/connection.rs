@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use flumen_protocol::frame::take_frame;
 use flumen_protocol::segment::Segment;
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -63,6 +63,10 @@ pub(crate) struct Connection<'a> {
     /// Size of the last frame: what to read next.
     expect: usize,
     in_flight: FuturesOrdered<InFlight>,
+    /// Responses that go out next.
+    outbox: VecDeque<Segment>,
+    /// Why the connection ends once the outbox is written.
+    end: Option<End>,
     vigil: Vigil,
 }
 
@@ -70,6 +74,7 @@ pub(crate) struct Connection<'a> {
 enum Event {
     Answered(Answer),
     Read(usize),
+    Memory(OwnedSemaphorePermit),
     Tick,
     Stop,
 }
@@ -95,6 +100,8 @@ impl<'a> Connection<'a> {
             trusted: TRUST_MIN,
             expect: READ_MIN,
             in_flight: FuturesOrdered::new(),
+            outbox: VecDeque::new(),
+            end: None,
             vigil,
         }
     }
@@ -117,12 +124,22 @@ impl<'a> Connection<'a> {
         let mut tick = self.server.node.drivers.clock.sleep_until(tick_at);
         loop {
             match self.next_event(&mut tick).await? {
-                Event::Answered(answer) => self.write_answers(answer).await?,
+                Event::Answered(answer) => {
+                    self.take_answers(answer);
+                    // A full connection may have frames that were waiting for this.
+                    self.start_frames().await?;
+                }
                 Event::Read(0) => return Err(End::Closed),
-                Event::Read(bytes) => self.on_read(bytes).await?,
+                Event::Read(bytes) => {
+                    self.start_frames().await?;
+                    let (now, partial) = (self.now(), !self.inbox.is_empty());
+                    self.vigil.on_bytes(now, bytes, partial);
+                }
+                Event::Memory(memory) => self.reserved = Some(memory),
                 Event::Tick => self.on_tick()?,
                 Event::Stop => return self.drain().await,
             }
+            self.flush().await?;
             let due = self.vigil.next_tick();
             if due < tick_at || self.now() >= tick_at {
                 tick_at = due;
@@ -137,8 +154,9 @@ impl<'a> Connection<'a> {
 
     async fn next_event(&mut self, tick: &mut BoxFuture<'static, ()>) -> Result<Event, End> {
         let room = self.in_flight.len() < IN_FLIGHT_MAX;
-        if room {
-            self.make_room().await?;
+        let claim = self.claim().filter(|_| room);
+        if room && claim.is_none() {
+            self.make_room();
         }
         let Connection {
             server,
@@ -147,91 +165,87 @@ impl<'a> Connection<'a> {
             in_flight,
             ..
         } = self;
+        let memory = Arc::clone(&server.request_memory).acquire_many_owned(claim.unwrap_or(0));
         tokio::select! {
             biased;
+            // First of all: answers that go out give back the memory that is waited for below.
             Some((answer, _memory)) = in_flight.next() => Ok(Event::Answered(answer)),
-            read = socket.read_buf(inbox), if room => Ok(Event::Read(read?)),
+            memory = memory, if claim.is_some() => memory.map(Event::Memory).map_err(|_| End::Closed),
+            read = socket.read_buf(inbox), if room && claim.is_none() => Ok(Event::Read(read?)),
             () = server.stop.cancelled() => Ok(Event::Stop),
             () = tick => Ok(Event::Tick),
         }
     }
 
-    /// Space in the inbox for the next read; for a large frame its share of the request memory first.
-    async fn make_room(&mut self) -> Result<(), End> {
-        let Some(prefix) = self.inbox.first_chunk::<4>() else {
-            let free = self.inbox.capacity() - self.inbox.len();
-            if free < 4 {
-                self.inbox.reserve(self.expect);
-            }
-            return Ok(());
-        };
-        // Checked against the limit when it was read.
-        let whole = 4 + usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(0);
-        if whole > TRUST_MIN && self.reserved.is_none() {
-            let units = (whole / MEMORY_UNIT).min(self.server.request_memory_units);
-            let units = u32::try_from(units).unwrap_or(u32::MAX);
-            let memory = Arc::clone(&self.server.request_memory)
-                .acquire_many_owned(units)
-                .await;
-            self.reserved = Some(memory.map_err(|_| End::Closed)?);
-        }
-        let missing = whole.saturating_sub(self.inbox.len());
-        let ahead = missing.min(self.trusted.max(self.inbox.len()));
-        if self.inbox.capacity() - self.inbox.len() < ahead {
-            self.inbox.reserve(ahead);
-        }
-        Ok(())
+    /// Length of the frame that is being read, prefix included; it has been checked against the limit.
+    fn frame_bytes(&self) -> Option<usize> {
+        let prefix = self.inbox.first_chunk::<4>()?;
+        Some(4 + usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(0))
     }
 
-    async fn on_read(&mut self, bytes: usize) -> Result<(), End> {
+    /// Units of request memory that must be had before more of a large frame is read.
+    fn claim(&self) -> Option<u32> {
+        let whole = self
+            .frame_bytes()
+            .filter(|bytes| *bytes > TRUST_MIN && self.reserved.is_none())?;
+        let units = (whole / MEMORY_UNIT).min(self.server.request_memory_units);
+        Some(u32::try_from(units).unwrap_or(u32::MAX))
+    }
+
+    /// Space in the inbox for the next read.
+    fn make_room(&mut self) {
+        let free = self.inbox.capacity() - self.inbox.len();
+        match self.frame_bytes() {
+            None if free < 4 => self.inbox.reserve(self.expect),
+            None => {}
+            Some(whole) => {
+                let missing = whole.saturating_sub(self.inbox.len()).max(1);
+                let ahead = missing.min(self.trusted.max(self.inbox.len()));
+                if free < ahead {
+                    self.inbox.reserve(ahead);
+                }
+            }
+        }
+    }
+
+    /// Starts every request whose frame is whole, as far as there is room for their answers.
+    async fn start_frames(&mut self) -> Result<(), End> {
         let max =
             usize::try_from(self.server.node.config.socket_request_max_bytes).unwrap_or(usize::MAX);
-        while let Some(frame) =
-            take_frame(&mut self.inbox, max).map_err(|error| End::Refused(error.to_string()))?
-        {
+        while self.end.is_none() && self.in_flight.len() < IN_FLIGHT_MAX {
+            let frame = take_frame(&mut self.inbox, max);
+            let Some(frame) = frame.map_err(|error| End::Refused(error.to_string()))? else {
+                return Ok(());
+            };
             self.trusted = self.trusted.max(frame.len());
             self.expect = (frame.len() + 4).clamp(READ_MIN, TRUST_MIN);
             let memory = self.reserved.take();
-            self.start(frame, memory).await?;
+            match dispatch(&self.server.node, &self.peer, frame).await {
+                Started::Done(answer) if self.in_flight.is_empty() => self.take_answers(answer),
+                Started::Done(answer) => {
+                    self.in_flight
+                        .push_back(std::future::ready((answer, memory)).boxed());
+                }
+                Started::Later(answer) => {
+                    self.in_flight
+                        .push_back(answer.map(move |answer| (answer, memory)).boxed());
+                }
+            }
         }
-        let (now, partial) = (self.now(), !self.inbox.is_empty());
-        self.vigil.on_bytes(now, bytes, partial);
         Ok(())
     }
 
-    async fn start(
-        &mut self,
-        frame: Bytes,
-        memory: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), End> {
-        match dispatch(&self.server.node, &self.peer, frame).await {
-            Started::Later(answer) => {
-                self.in_flight
-                    .push_back(answer.map(move |answer| (answer, memory)).boxed());
-                Ok(())
-            }
-            Started::Done(answer) if self.in_flight.is_empty() => self.write_answers(answer).await,
-            Started::Done(answer) => {
-                self.in_flight
-                    .push_back(std::future::ready((answer, memory)).boxed());
-                Ok(())
-            }
-        }
-    }
-
-    /// Writes `first` and every further answer that is ready in turn.
-    async fn write_answers(&mut self, first: Answer) -> Result<(), End> {
-        let mut outbox: VecDeque<Segment> = VecDeque::new();
-        let mut end = None;
+    /// Puts `first` and every further answer that is ready in turn into the outbox.
+    fn take_answers(&mut self, first: Answer) {
         let mut next = Some(first);
         while let Some(answer) = next {
             match answer {
-                Answer::Segments(segments) => outbox.extend(segments),
+                Answer::Segments(segments) => self.outbox.extend(segments),
                 Answer::Nothing => {}
-                Answer::Close(why) => {
-                    end = Some(End::Refused(why));
-                    break;
-                }
+                Answer::Close(why) => self.end = self.end.take().or(Some(End::Refused(why))),
+            }
+            if self.end.is_some() {
+                break;
             }
             next = self
                 .in_flight
@@ -240,10 +254,16 @@ impl<'a> Connection<'a> {
                 .flatten()
                 .map(|(answer, _memory)| answer);
         }
-        write_all(&mut *self.socket, &mut outbox).await?;
-        let now = self.now();
-        self.vigil.on_response(now);
-        end.map_or(Ok(()), Err)
+    }
+
+    /// Writes what the outbox holds; then ends, if an answer said so.
+    async fn flush(&mut self) -> Result<(), End> {
+        if !self.outbox.is_empty() {
+            write_all(&mut *self.socket, &mut self.outbox).await?;
+            let now = self.now();
+            self.vigil.on_response(now);
+        }
+        self.end.take().map_or(Ok(()), Err)
     }
 
     fn on_tick(&mut self) -> Result<(), End> {
@@ -263,7 +283,8 @@ impl<'a> Connection<'a> {
     async fn drain(&mut self) -> Result<(), End> {
         let finish = async {
             while let Some((answer, _memory)) = self.in_flight.next().await {
-                self.write_answers(answer).await?;
+                self.take_answers(answer);
+                self.flush().await?;
             }
             Err(End::Closed)
         };

@@ -7,11 +7,11 @@ use flumen_protocol::codec::{Message, Reader};
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::message::api_versions_response::ApiVersion;
 use flumen_protocol::message::{
-    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest,
+    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest, ProduceRequest,
 };
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Wire, World, batch, fetch_request};
+use crate::support::{Wire, World, batch, fetch_request, produce_request};
 
 fn versions() -> ApiVersionsRequest {
     ApiVersionsRequest {
@@ -204,5 +204,27 @@ async fn a_stopping_broker_answers_a_parked_fetch() {
     world.stop().await;
     if let Some(frame) = client.next_frame().await {
         assert!(!frame.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn large_requests_take_turns_when_request_memory_is_short() {
+    let world = World::start(&[("queued.max.request.bytes", "100000")]).await;
+    let mut first = world.client_with_topic("t", 1).await;
+    let mut second = world.client().await;
+    let large = batch(&["x".repeat(90_000).as_str()]);
+    for _ in 0..5 {
+        first
+            .send(9, &produce_request("t", 0, -1, large.clone()))
+            .await;
+        second
+            .send(9, &produce_request("t", 0, -1, large.clone()))
+            .await;
+    }
+    for client in [&mut first, &mut second] {
+        for _ in 0..5 {
+            let (_, response) = client.receive::<ProduceRequest>(9).await;
+            assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+        }
     }
 }
