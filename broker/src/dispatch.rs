@@ -84,6 +84,8 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::DescribeConfigs,
     ApiKey::DescribeCluster,
     ApiKey::DescribeTopicPartitions,
+    ApiKey::DeleteGroups,
+    ApiKey::DescribeTransactions,
 ];
 
 /// Starts the request in `frame`.
@@ -206,6 +208,7 @@ fn coordinate(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result<
         ApiKey::LeaveGroup => later!(node, context, reader, groups::leave_group),
         ApiKey::DescribeGroups => later!(node, context, reader, groups::describe_groups),
         ApiKey::ListGroups => later!(node, context, reader, groups::list_groups),
+        ApiKey::DeleteGroups => later!(node, context, reader, groups::delete_groups),
         ApiKey::OffsetCommit => later!(node, context, reader, offsets::offset_commit),
         ApiKey::OffsetFetch => later!(node, context, reader, offsets::offset_fetch),
         ApiKey::InitProducerId => later!(node, context, reader, transactions::init_producer_id),
@@ -216,6 +219,9 @@ fn coordinate(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result<
         ApiKey::EndTxn => later!(node, context, reader, transactions::end_txn),
         ApiKey::WriteTxnMarkers => later!(node, context, reader, transactions::write_txn_markers),
         ApiKey::TxnOffsetCommit => later!(node, context, reader, transactions::txn_offset_commit),
+        ApiKey::DescribeTransactions => {
+            later!(node, context, reader, transactions::describe_transactions)
+        }
         other => Err(format!("{other} is not served")),
     }
 }

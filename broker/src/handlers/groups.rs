@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::message::delete_groups_response::DeletableGroupResult;
 use flumen_protocol::message::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use flumen_protocol::message::find_coordinator_response::Coordinator;
 use flumen_protocol::message::join_group_response::JoinGroupResponseMember;
 use flumen_protocol::message::leave_group_response::MemberResponse;
 use flumen_protocol::message::list_groups_response::ListedGroup;
 use flumen_protocol::message::{
-    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, SyncGroupRequest, SyncGroupResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
 use crate::coordinator::NAME_BYTES_MAX;
@@ -435,6 +437,27 @@ pub(crate) async fn list_groups(
                 ..Default::default()
             }
         }
+    }
+}
+
+/// DeleteGroups: groups nobody is in, with their offsets.
+pub(crate) async fn delete_groups(
+    node: &Arc<Node>,
+    _context: &Context,
+    request: DeleteGroupsRequest,
+) -> DeleteGroupsResponse {
+    let mut results = Vec::with_capacity(request.groups_names.len());
+    for group_id in request.groups_names {
+        let deleted = node.coordinators.groups.delete(&group_id).await;
+        results.push(DeletableGroupResult {
+            group_id,
+            error_code: code_of(deleted),
+            ..Default::default()
+        });
+    }
+    DeleteGroupsResponse {
+        results,
+        ..Default::default()
     }
 }
 

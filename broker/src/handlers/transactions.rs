@@ -13,6 +13,7 @@ use flumen_protocol::message::add_partitions_to_txn_request::{
 use flumen_protocol::message::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
 };
+use flumen_protocol::message::describe_transactions_response::{TopicData, TransactionState};
 use flumen_protocol::message::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
 use flumen_protocol::message::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -23,9 +24,10 @@ use flumen_protocol::message::write_txn_markers_response::{
 };
 use flumen_protocol::message::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
-    InitProducerIdResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
-    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    AddPartitionsToTxnResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
+    EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse,
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse, WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
 };
 
 use super::offsets::Sorter;
@@ -33,7 +35,7 @@ use crate::coordinator::NAME_BYTES_MAX;
 use crate::coordinator::group::record::OffsetRecord;
 use crate::coordinator::group::{Commit, Identity};
 use crate::coordinator::runtime::shard::InTransaction;
-use crate::coordinator::txn::{Producer, TRANSACTION_VERSION_2};
+use crate::coordinator::txn::{Producer, TRANSACTION_VERSION_2, Transaction};
 use crate::dispatch::Context;
 use crate::node::Node;
 
@@ -489,6 +491,71 @@ async fn write_marker(node: &Arc<Node>, asked: WritableTxnMarker) -> WritableTxn
     }
     WritableTxnMarkerResult {
         producer_id: asked.producer_id,
+        topics,
+        ..Default::default()
+    }
+}
+
+/// DescribeTransactions (KIP-664).
+pub(crate) async fn describe_transactions(
+    node: &Arc<Node>,
+    _context: &Context,
+    request: DescribeTransactionsRequest,
+) -> DescribeTransactionsResponse {
+    let mut transaction_states = Vec::with_capacity(request.transactional_ids.len());
+    for transactional_id in request.transactional_ids {
+        let described = match check_id(&transactional_id) {
+            Ok(()) => {
+                node.coordinators
+                    .transactions
+                    .describe(&transactional_id)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        transaction_states.push(state_of(transactional_id, described));
+    }
+    DescribeTransactionsResponse {
+        transaction_states,
+        ..Default::default()
+    }
+}
+
+fn state_of(
+    transactional_id: String,
+    described: Result<Transaction, ErrorCode>,
+) -> TransactionState {
+    let transaction = match described {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            return TransactionState {
+                transactional_id,
+                error_code: error.code(),
+                ..Default::default()
+            };
+        }
+    };
+    let mut topics: Vec<TopicData> = Vec::new();
+    for partition in transaction.partitions {
+        match topics
+            .last_mut()
+            .filter(|topic| topic.topic == partition.topic)
+        {
+            Some(topic) => topic.partitions.push(partition.partition),
+            None => topics.push(TopicData {
+                topic: partition.topic,
+                partitions: vec![partition.partition],
+                ..Default::default()
+            }),
+        }
+    }
+    TransactionState {
+        transactional_id,
+        transaction_state: transaction.state.name().to_owned(),
+        transaction_timeout_ms: transaction.timeout_ms,
+        transaction_start_time_ms: transaction.start_ms,
+        producer_id: transaction.producer_id,
+        producer_epoch: transaction.producer_epoch,
         topics,
         ..Default::default()
     }

@@ -12,9 +12,9 @@ use flumen_protocol::message::offset_fetch_request::{
 };
 use flumen_protocol::message::sync_group_request::SyncGroupRequestAssignment;
 use flumen_protocol::message::{
-    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest, SyncGroupResponse,
+    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest, SyncGroupResponse,
 };
 
 use crate::support::{Wire, World};
@@ -627,4 +627,50 @@ async fn this_broker_coordinates_everything_and_says_so_in_every_version() {
         ErrorCode::from_code(response.coordinators[0].error_code),
         ErrorCode::InvalidRequest
     );
+}
+
+#[tokio::test]
+async fn a_group_is_deleted_when_nobody_is_in_it() {
+    let mut world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    let joined = client.call(3, &join_request("")).await;
+    let assigned = sync_request(&joined.member_id, 1, &[(&joined.member_id, "A")]);
+    client.call(3, &assigned).await;
+    client
+        .call(7, &commit_request(&joined.member_id, 1, 42))
+        .await;
+    let request = DeleteGroupsRequest {
+        groups_names: vec![GROUP.to_owned(), "nobody".to_owned()],
+        ..Default::default()
+    };
+    let mut delete = async |client: &mut Wire| {
+        let results = client.call(2, &request).await.results;
+        let code = |index: usize| ErrorCode::from_code(results[index].error_code);
+        (code(0), code(1))
+    };
+    let missing = ErrorCode::GroupIdNotFound;
+    assert_eq!(
+        delete(&mut client).await,
+        (ErrorCode::NonEmptyGroup, missing)
+    );
+    leave_all(&mut client, 3, &joined.member_id).await;
+    assert_eq!(delete(&mut client).await, (ErrorCode::None, missing));
+    assert_eq!(committed(&mut client, true).await, Ok(-1));
+    world.restart().await;
+    let mut client = world.client().await;
+    assert_eq!(committed(&mut client, true).await, Ok(-1));
+    assert_eq!(
+        client.call(5, &ListGroupsRequest::default()).await.groups,
+        []
+    );
+}
+
+#[tokio::test]
+async fn offsets_of_a_deleted_topic_are_deleted_with_it() {
+    let world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    client.call(7, &commit_request("", -1, 42)).await;
+    client.delete_topic("t").await.unwrap();
+    client.create_topic("t", 1, &[]).await.unwrap();
+    assert_eq!(committed(&mut client, true).await, Ok(-1));
 }

@@ -20,9 +20,9 @@ use flumen_protocol::message::write_txn_markers_request::{
     WritableTxnMarker, WritableTxnMarkerTopic,
 };
 use flumen_protocol::message::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, EndTxnResponse,
-    FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, TransactionLogKey,
-    TransactionLogValue, TxnOffsetCommitRequest, WriteTxnMarkersRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest,
+    EndTxnResponse, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest,
+    TransactionLogKey, TransactionLogValue, TxnOffsetCommitRequest, WriteTxnMarkersRequest,
 };
 use flumen_protocol::segment::Records;
 
@@ -680,4 +680,38 @@ async fn the_internal_topics_are_made_on_first_use() {
         ),
         (Some("__transaction_state"), 50, true)
     );
+}
+
+#[tokio::test]
+async fn a_transaction_can_be_described() {
+    let world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    let mut producer = Producer::init(&mut client, 2).await;
+    producer.send(&mut client, "a").await;
+    let request = DescribeTransactionsRequest {
+        transactional_ids: vec![ID.to_owned(), "nobody".to_owned()],
+        ..Default::default()
+    };
+    let response = client.call(0, &request).await;
+    let state = &response.transaction_states[0];
+    assert_eq!(
+        (
+            state.transaction_state.as_str(),
+            state.transaction_timeout_ms
+        ),
+        ("Ongoing", 60_000)
+    );
+    assert_eq!(
+        (state.producer_id, state.producer_epoch),
+        (producer.id, producer.epoch)
+    );
+    assert_eq!(
+        (
+            state.topics[0].topic.as_str(),
+            state.topics[0].partitions[0]
+        ),
+        ("t", 0)
+    );
+    let code = ErrorCode::from_code(response.transaction_states[1].error_code);
+    assert_eq!(code, ErrorCode::TransactionalIdNotFound);
 }

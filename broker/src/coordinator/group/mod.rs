@@ -394,6 +394,7 @@ impl GroupShard {
     }
 
     /// The replicated halves of all groups that have one.
+    #[cfg(test)]
     pub(crate) fn images(&self) -> BTreeMap<&str, &Image> {
         let images = self
             .groups

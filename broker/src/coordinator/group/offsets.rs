@@ -7,7 +7,7 @@
 //! For the same reason nothing is tombstoned while a transaction holds an offset of it: the tombstone would erase the staged
 //! record from a compacted log, but not from here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use flumen_protocol::id::{ProducerId, TopicPartition};
 
@@ -131,16 +131,6 @@ impl Offsets {
             Some(at) => now_ms >= at,
             None => now_ms.saturating_sub(since(offset)) >= retention_ms,
         })
-    }
-
-    /// Every topic of which an offset is kept or staged.
-    pub(crate) fn topics(&self) -> BTreeSet<&str> {
-        let staged = self.pending.values().flat_map(BTreeMap::keys);
-        self.committed
-            .keys()
-            .chain(staged)
-            .map(|partition| partition.topic.as_str())
-            .collect()
     }
 }
 

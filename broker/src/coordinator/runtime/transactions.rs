@@ -20,7 +20,7 @@ use super::table::ShardTable;
 use super::{Machine, World};
 use crate::coordinator::txn::record::TxnRecord;
 use crate::coordinator::txn::{
-    Decision, EndTransaction, InitProducer, Producer, TxnConfig, TxnShard,
+    Decision, EndTransaction, InitProducer, Producer, Transaction, TxnConfig, TxnShard,
 };
 use crate::coordinator::{TRANSACTIONS_TOPIC, Time};
 
@@ -241,6 +241,19 @@ impl Transactions {
             .into_iter()
             .map(|code| produce_code(code, writes.version))
             .collect()
+    }
+
+    /// DescribeTransactions, one transactional id.
+    ///
+    /// # Errors
+    /// `TRANSACTIONAL_ID_NOT_FOUND`; as [`Shard::read`].
+    pub(crate) async fn describe(&self, transactional_id: &str) -> Result<Transaction, ErrorCode> {
+        let Some(shard) = self.table.existing(transactional_id) else {
+            return Err(ErrorCode::TransactionalIdNotFound);
+        };
+        let (described, commit) = shard.read(|machine| machine.get(transactional_id).cloned())?;
+        commit.done().await?;
+        described.ok_or(ErrorCode::TransactionalIdNotFound)
     }
 
     /// Writes a marker into each of `partitions` and waits until all are committed: one code each.

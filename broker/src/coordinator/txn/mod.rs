@@ -57,7 +57,7 @@ pub(crate) enum TxnState {
 }
 
 impl TxnState {
-    /// Kafka's name, as ListTransactions prints it.
+    /// Kafka's name, as DescribeTransactions prints it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             TxnState::Empty => "Empty",
@@ -372,6 +372,7 @@ impl TxnShard {
     }
 
     /// All of them.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Transaction)> {
         self.transactions.iter()
     }
