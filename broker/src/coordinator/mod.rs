@@ -22,7 +22,7 @@ pub(crate) struct Time {
     pub(crate) wall_ms: i64,
 }
 
-pub(crate) use runtime::transactions::{TransactionalWrite, TransactionalWrites};
+pub(crate) use runtime::transactions::TransactionalWrites;
 pub(crate) use runtime::{CoordinatorParts, Coordinators};
 
 /// Longest group id, member id, topic or transactional id that a record can carry.

@@ -142,78 +142,74 @@ async fn add_partitions(
     context: &Context,
     transaction: AddPartitionsToTxnTransaction,
 ) -> AddPartitionsToTxnResult {
-    let image = node.cluster.image();
+    let codes = add_or_verify(node, context, &transaction).await;
+    let mut codes = codes
+        .into_iter()
+        .map(|code| fenced_before(2, context, code));
+    let topic_results = transaction.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().zip(codes.by_ref());
+        AddPartitionsToTxnTopicResult {
+            results_by_partition: partitions.map(partition_result).collect(),
+            name: topic.name,
+            ..Default::default()
+        }
+    });
+    AddPartitionsToTxnResult {
+        topic_results: topic_results.collect(),
+        transactional_id: transaction.transactional_id,
+        ..Default::default()
+    }
+}
+
+/// One code per partition, in the order of the request.
+async fn add_or_verify(
+    node: &Arc<Node>,
+    context: &Context,
+    transaction: &AddPartitionsToTxnTransaction,
+) -> Vec<ErrorCode> {
     let partitions: Vec<TopicPartition> =
         transaction.topics.iter().flat_map(partitions_of).collect();
+    let all = |code| vec![code; partitions.len()];
+    let producer = Producer {
+        transactional_id: transaction.transactional_id.clone(),
+        id: transaction.producer_id,
+        epoch: transaction.producer_epoch,
+    };
+    if let Err(error) = check_id(&producer.transactional_id) {
+        return all(error);
+    }
+    let transactions = &node.coordinators.transactions;
+    if transaction.verify_only {
+        return transactions
+            .verify(&producer, &partitions)
+            .await
+            .unwrap_or_else(all);
+    }
+    let image = node.cluster.image();
     let exists = |partition: &TopicPartition| {
         let count = image
             .topic(&partition.topic)
             .map_or(0, |topic| topic.partitions.len());
         usize::try_from(partition.partition).is_ok_and(|index| index < count)
     };
-    let producer = Producer {
-        transactional_id: transaction.transactional_id.clone(),
-        id: transaction.producer_id,
-        epoch: transaction.producer_epoch,
-    };
-    let transactions = &node.coordinators.transactions;
-    let codes = match check_id(&producer.transactional_id) {
-        Err(error) => vec![error; partitions.len()],
-        Ok(()) if transaction.verify_only => {
-            let verified = transactions.verify(&producer, &partitions).await;
-            verified.unwrap_or_else(|error| vec![error; partitions.len()])
-        }
+    if !partitions.iter().all(exists) {
         // All or nothing: those that exist are told that nobody tried.
-        Ok(()) if !partitions.iter().all(exists) => {
-            let code = |known| {
-                if known {
-                    ErrorCode::OperationNotAttempted
-                } else {
-                    ErrorCode::UnknownTopicOrPartition
-                }
-            };
-            partitions
-                .iter()
-                .map(|partition| code(exists(partition)))
-                .collect()
-        }
-        Ok(()) => {
-            let client_version = if context.version > ADD_MANY {
-                TRANSACTION_VERSION_2
-            } else {
-                0
-            };
-            let added = transactions
-                .add_partitions(
-                    &producer,
-                    &partitions.iter().cloned().collect(),
-                    client_version,
-                )
-                .await;
-            vec![added.err().unwrap_or(ErrorCode::None); partitions.len()]
-        }
-    };
-    let mut codes = codes
-        .into_iter()
-        .map(|code| fenced_before(2, context, code));
-    let topic_results = transaction
-        .topics
-        .into_iter()
-        .map(|topic| AddPartitionsToTxnTopicResult {
-            name: topic.name,
-            results_by_partition: topic
-                .partitions
-                .iter()
-                .zip(codes.by_ref())
-                .map(partition_result)
-                .collect(),
-            ..Default::default()
-        });
-    AddPartitionsToTxnResult {
-        topic_results: topic_results.collect(),
-        transactional_id: transaction.transactional_id,
-        ..Default::default()
+        let code = |partition| match exists(partition) {
+            true => ErrorCode::OperationNotAttempted,
+            false => ErrorCode::UnknownTopicOrPartition,
+        };
+        return partitions.iter().map(code).collect();
     }
+    let client_version = if context.version > ADD_MANY {
+        TRANSACTION_VERSION_2
+    } else {
+        0
+    };
+    let wanted = partitions.iter().cloned().collect();
+    let added = transactions
+        .add_partitions(&producer, &wanted, client_version)
+        .await;
+    all(added.err().unwrap_or(ErrorCode::None))
 }
 
 fn partitions_of(

@@ -30,7 +30,7 @@ use crate::config::BrokerConfig;
 use crate::driver::Drivers;
 use crate::partition::table::Partitions;
 use groups::Groups;
-use transactions::{TransactionalWrite, TransactionalWrites, Transactions};
+use transactions::{TransactionalWrites, Transactions};
 
 /// What the coordinators are made of.
 #[derive(Debug, Clone)]
@@ -84,24 +84,6 @@ impl Coordinators {
     )]
     pub(crate) async fn stop(&self) {
         self.world.stop.cancel();
-    }
-
-    /// May this batch begin a transaction in its partition? See [`Transactions::verify_transactional_writes`].
-    pub(crate) async fn verify_transactional_write(
-        &self,
-        write: &TransactionalWrite<'_>,
-    ) -> Result<(), ErrorCode> {
-        let writes = TransactionalWrites {
-            transactional_id: write.transactional_id,
-            producer_id: write.producer_id,
-            producer_epoch: write.producer_epoch,
-            partitions: vec![write.partition.clone()],
-            version: write.version,
-        };
-        self.verify_transactional_writes(&writes)
-            .await
-            .pop()
-            .unwrap_or(Ok(()))
     }
 
     /// May these batches begin a transaction in their partitions? See [`Transactions::verify_transactional_writes`].

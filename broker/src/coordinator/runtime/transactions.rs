@@ -55,17 +55,6 @@ const PRODUCE_ABORTABLE: i16 = 11;
 /// How long a request waits for the end of the transaction before.
 const CONCURRENT_WAIT: Duration = Duration::from_millis(500);
 
-/// A transactional batch that wants into a partition.
-#[derive(Debug)]
-pub(crate) struct TransactionalWrite<'a> {
-    pub(crate) transactional_id: &'a str,
-    pub(crate) producer_id: ProducerId,
-    pub(crate) producer_epoch: ProducerEpoch,
-    pub(crate) partition: TopicPartition,
-    /// Of the Produce request.
-    pub(crate) version: i16,
-}
-
 /// The transactional batches of one Produce request that would each begin a transaction in their partition.
 #[derive(Debug)]
 pub(crate) struct TransactionalWrites<'a> {
