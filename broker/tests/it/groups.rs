@@ -643,7 +643,7 @@ async fn a_group_is_deleted_when_nobody_is_in_it() {
         groups_names: vec![GROUP.to_owned(), "nobody".to_owned()],
         ..Default::default()
     };
-    let mut delete = async |client: &mut Wire| {
+    let delete = async |client: &mut Wire| {
         let results = client.call(2, &request).await.results;
         let code = |index: usize| ErrorCode::from_code(results[index].error_code);
         (code(0), code(1))

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use flumen_broker::config::BrokerConfig;
 use flumen_broker::{Broker, Drivers};
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};
-use flumen_protocol::codec::{Message, Request};
+use flumen_protocol::codec::Request;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::frame::{RequestHeader, decode_response, encode_request, take_frame};
 use flumen_protocol::message::create_topics_request::{CreatableTopic, CreatableTopicConfig};
