@@ -64,6 +64,9 @@ struct Written {
 /// Outcomes of a whole request, in its order.
 type Outcomes = Vec<(String, TopicId, Vec<Outcome>)>;
 
+/// How often a coordinator is asked about one request. Each further time takes the end of another transaction in between.
+const VERIFICATIONS_MAX: usize = 4;
+
 /// What all partitions of one request share.
 struct Batch<'a> {
     node: &'a Arc<Node>,
@@ -202,7 +205,32 @@ impl Batch<'_> {
 
     /// A transactional batch may begin a transaction in a partition only if its coordinator knows of it, or its marker would never
     /// come (KIP-890). One question for all partitions: the answer waits for a flush.
+    ///
+    /// While the coordinator is asked, the marker of the transaction before may arrive and void the permission. Then it is asked
+    /// again: what it said may have been about that one.
     async fn verify(&self, writes: &mut [(usize, i32, Result<Write, Failure>)]) {
+        for _ in 0..VERIFICATIONS_MAX {
+            self.ask_coordinators(writes).await;
+            let mut voided = false;
+            for (_, _, prepared) in writes.iter_mut() {
+                if let Ok(write) = prepared
+                    && write.guard.is_some()
+                {
+                    let bumps_epoch = self.context.version >= IMPLICIT_ADD;
+                    let now = write
+                        .partition
+                        .start_verification(&write.header, bumps_epoch);
+                    voided |= now.is_some() && now != write.guard;
+                    write.guard = now;
+                }
+            }
+            if !voided {
+                return;
+            }
+        }
+    }
+
+    async fn ask_coordinators(&self, writes: &mut [(usize, i32, Result<Write, Failure>)]) {
         let mut asked: BTreeMap<(ProducerId, ProducerEpoch), Vec<usize>> = BTreeMap::new();
         for (at, (_, _, prepared)) in writes.iter().enumerate() {
             if let Ok(Write {
