@@ -10,7 +10,7 @@ use flumen::client::{
 use flumen::embedded::EmbeddedBroker;
 use flumen::streams::{
     Consumed, Grouped, KafkaStreams, Materialized, Produced, StreamsBuilder, StreamsConfig,
-    Topology, TopologyError, serde as serdes,
+    Topology, TopologyError, serdes,
 };
 
 fn topology() -> Result<Topology, TopologyError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flumen::streams::{
     Consumed, Grouped, KStream, Materialized, Produced, StreamsBuilder, TimeWindows,
-    TimestampExtractor, Topology, TopologyError, Windowed, serde as serdes,
+    TimestampExtractor, Topology, TopologyError, Windowed, serdes,
 };
 use serde::{Deserialize, Serialize};
 
