@@ -27,6 +27,14 @@ pub(crate) struct Pending {
     since: Option<Instant>,
 }
 
+/// Records of one partition, up to `next_offset`.
+#[derive(Debug)]
+pub(crate) struct Read<'a> {
+    pub(crate) partition: &'a TopicPartition,
+    pub(crate) records: Vec<Record>,
+    pub(crate) next_offset: i64,
+}
+
 /// When a batch is written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -44,15 +52,18 @@ impl Pending {
         }
     }
 
-    /// Adds records of one partition and moves its range to `next_offset`. Gives back those that cannot be decoded.
+    /// Adds what was fetched of a partition, up to its `next_offset`. Gives back the records that cannot be decoded.
     pub(crate) fn add(
         &mut self,
-        partition: &TopicPartition,
-        records: Vec<Record>,
-        next_offset: i64,
+        read: Read<'_>,
         decode: &Decode<'_>,
         now: Instant,
     ) -> Vec<DeadLetter> {
+        let Read {
+            partition,
+            records,
+            next_offset,
+        } = read;
         let start = self
             .positions
             .get(partition)
@@ -244,6 +255,14 @@ mod tests {
         }
     }
 
+    fn read(partition: &TopicPartition, records: Vec<Record>, next_offset: i64) -> Read<'_> {
+        Read {
+            partition,
+            records,
+            next_offset,
+        }
+    }
+
     #[test]
     fn ranges_are_adjacent_over_gaps_bad_and_refused_records() {
         let (tp, json) = (TopicPartition::new("t", 0), JsonConverter::new(false));
@@ -254,9 +273,11 @@ mod tests {
         let now = crate::runtime::now();
         let mut pending = Pending::new([(tp.clone(), 5)].into());
         let letters = pending.add(
-            &tp,
-            vec![record(7, "1"), record(8, "{"), record(9, "3")],
-            12,
+            read(
+                &tp,
+                vec![record(7, "1"), record(8, "{"), record(9, "3")],
+                12,
+            ),
             &decode,
             now,
         );
@@ -267,7 +288,7 @@ mod tests {
         );
         assert!(
             pending
-                .add(&tp, vec![record(12, "4")], 13, &decode, now)
+                .add(read(&tp, vec![record(12, "4")], 13), &decode, now)
                 .is_empty()
         );
         let batch = &pending.batches()[0];
@@ -290,7 +311,7 @@ mod tests {
         );
         assert_eq!(pending.batches()[0].records[0].value.value, Value::Int64(3));
         assert_eq!(pending.written(), [(tp.clone(), 13)].into());
-        let _ = pending.add(&tp, vec![], 20, &decode, now);
+        let _ = pending.add(read(&tp, vec![], 20), &decode, now);
         assert_eq!(
             (
                 pending.batches()[0].start_offset,
@@ -317,12 +338,12 @@ mod tests {
         let now = crate::runtime::now();
         let mut pending = Pending::new(BTreeMap::new());
         assert!(!pending.is_due(limits, now + Duration::from_secs(99)));
-        let _ = pending.add(&tp, vec![], 3, &decode, now);
+        let _ = pending.add(read(&tp, vec![], 3), &decode, now);
         assert!(!pending.is_due(limits, now + limits.linger));
-        let _ = pending.add(&tp, vec![record(3, "x")], 4, &decode, now);
+        let _ = pending.add(read(&tp, vec![record(3, "x")], 4), &decode, now);
         assert!(!pending.is_due(limits, now));
         assert!(pending.is_due(limits, now + limits.linger));
-        let _ = pending.add(&tp, vec![record(4, "x")], 5, &decode, now);
+        let _ = pending.add(read(&tp, vec![record(4, "x")], 5), &decode, now);
         assert!(pending.is_due(limits, now));
     }
 }

@@ -15,7 +15,7 @@ use flumen_client::{
 use flumen_protocol::compression::DecompressionLimit;
 
 use crate::error::TaskError;
-use crate::pending::{Decode, Limits, Pending};
+use crate::pending::{Decode, Limits, Pending, Read};
 use crate::record::TopicPartition;
 use crate::runtime;
 use crate::sink::{
@@ -374,13 +374,13 @@ impl Running<'_> {
         let mut letters = Vec::new();
         for piece in fetched {
             let records: Result<Vec<_>, _> = piece.records(DecompressionLimit::DEFAULT).collect();
-            letters.extend(self.pending.add(
-                &piece.partition,
-                records.map_err(client_error)?,
-                piece.next_offset,
-                &decode,
-                runtime::now(),
-            ));
+            let records = records.map_err(client_error)?;
+            let read = Read {
+                partition: &piece.partition,
+                records,
+                next_offset: piece.next_offset,
+            };
+            letters.extend(self.pending.add(read, &decode, runtime::now()));
         }
         self.bury(letters).await
     }

@@ -184,7 +184,7 @@ impl Session<'_> {
             }
         }
         for record in self.parts.judge(letters)? {
-            let _ = producer.send(record).await.map_err(client_error)?;
+            drop(producer.send(record).await.map_err(client_error)?);
         }
         for position in batch.positions {
             match self
@@ -215,7 +215,7 @@ impl Session<'_> {
         }
         for (key, offset) in positions {
             let record = ProducerRecord::new(self.parts.topics.offsets.as_str(), offset).key(key);
-            let _ = producer.send(record).await.map_err(client_error)?;
+            drop(producer.send(record).await.map_err(client_error)?);
         }
         producer.commit_transaction().await.map_err(client_error)?;
         self.open = None;

@@ -229,7 +229,7 @@ pub(crate) async fn send_and_wait(
     records: Vec<ProducerRecord>,
 ) -> Result<(), TaskError> {
     for record in records {
-        let _ = producer.send(record).await.map_err(client_error)?;
+        drop(producer.send(record).await.map_err(client_error)?);
     }
     producer.flush().await.map_err(client_error)
 }

@@ -155,7 +155,7 @@ pub(crate) struct Inner {
     /// Host and port under which tasks report: `worker_id` in Kafka's bodies.
     worker_id: String,
     rest_address: Option<SocketAddr>,
-    state: Mutex<WorkerState>,
+    pub(crate) state: Mutex<WorkerState>,
     running: Mutex<BTreeMap<String, Arc<RunningConnector>>>,
     /// Held by whoever changes what shall run.
     changing: tokio::sync::Mutex<()>,
@@ -176,6 +176,9 @@ impl std::fmt::Debug for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        for connector in self.running.get_mut().values() {
+            connector.stop_soon();
+        }
         for task in self.tasks.get_mut() {
             task.abort();
         }
@@ -199,35 +202,8 @@ impl Worker {
         let rest_address = listener
             .as_ref()
             .and_then(|listener| listener.local_addr().ok());
-        let worker_id = rest_address.map_or_else(
-            || format!("embedded:{}", std::process::id()),
-            |address| address.to_string(),
-        );
-        let (statuses, queue) = mpsc::unbounded_channel();
-        let inner = Inner {
-            client,
-            worker_id,
-            rest_address,
-            registry,
-            state: Mutex::default(),
-            running: Mutex::default(),
-            changing: tokio::sync::Mutex::default(),
-            writer: tokio::sync::Mutex::default(),
-            statuses,
-            tasks: Mutex::default(),
-            config,
-        };
-        let worker = Worker(Arc::new(inner));
+        let worker = Worker::idle(client, config, registry, rest_address);
         let inner = &worker.0;
-        let status_writer = write_statuses(
-            inner.client.clone(),
-            inner.config.topics.status.clone(),
-            queue,
-        );
-        inner
-            .tasks
-            .lock()
-            .push(runtime::spawn("connect status writer", status_writer));
         *inner.writer.lock().await = Some(inner.new_writer().await?);
         inner.read_state().await?;
         worker.start_all().await;
@@ -238,6 +214,35 @@ impl Worker {
                 .push(crate::rest::serve(listener, Arc::downgrade(inner)));
         }
         Ok(worker)
+    }
+
+    /// A worker that knows of nothing yet.
+    pub(crate) fn idle(
+        client: Client,
+        config: WorkerConfig,
+        registry: Registry,
+        rest_address: Option<SocketAddr>,
+    ) -> Worker {
+        let worker_id = rest_address.map_or_else(
+            || format!("embedded:{}", std::process::id()),
+            |address| address.to_string(),
+        );
+        let (statuses, queue) = mpsc::unbounded_channel();
+        let status_writer = write_statuses(client.clone(), config.topics.status.clone(), queue);
+        let inner = Inner {
+            client,
+            worker_id,
+            rest_address,
+            registry,
+            state: Mutex::default(),
+            running: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            writer: tokio::sync::Mutex::default(),
+            statuses,
+            tasks: Mutex::new(vec![runtime::spawn("connect status writer", status_writer)]),
+            config,
+        };
+        Worker(Arc::new(inner))
     }
 
     /// Where REST listens.
@@ -253,6 +258,11 @@ impl Worker {
     /// The plugins it knows.
     pub fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
     }
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Worker {
@@ -321,7 +331,7 @@ impl Inner {
                     value: value.map(Into::into),
                     ..ProducerRecord::new(self.config.topics.config.as_str(), "")
                 };
-                let _ = producer.send(record.key(key).partition(0)).await?;
+                drop(producer.send(record.key(key).partition(0)).await?);
             }
             producer.commit_transaction().await
         };

@@ -155,10 +155,10 @@ impl Inner {
                 value,
                 ..ProducerRecord::new(self.config.topics.offsets.as_str(), "")
             };
-            let _ = producer
+            let sent = producer
                 .send(record.key(encode_key(name, &partition)))
-                .await
-                .map_err(cluster)?;
+                .await;
+            drop(sent.map_err(cluster)?);
         }
         producer.commit_transaction().await.map_err(cluster)
     }

@@ -99,7 +99,7 @@ impl Worker {
         self.info(name)
     }
 
-    /// Creates a connector or changes its configuration; `true`: it is new.
+    /// Creates a connector or changes its configuration; `true`: it is new. The configuration it has already changes nothing.
     ///
     /// # Errors
     /// As [`create`](Self::create), without the first.
@@ -115,10 +115,16 @@ impl Worker {
             .lock()
             .get(name)
             .map(|state| state.config.clone());
-        let config = match &old {
+        let mut config = match &old {
             Some(old) => self.0.unredacted(config, old),
             None => config,
         };
+        let _ = config
+            .entry("name".to_owned())
+            .or_insert_with(|| name.to_owned());
+        if old.as_ref() == Some(&config) {
+            return Ok((self.info(name)?, false));
+        }
         self.put(name, config, None).await?;
         Ok((self.info(name)?, old.is_none()))
     }

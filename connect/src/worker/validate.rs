@@ -27,6 +27,9 @@ pub struct ValidatedKey {
     pub recommended: Vec<String>,
 }
 
+/// How keys and values are converted.
+pub(super) type Converters = (Arc<dyn Converter>, Arc<dyn Converter>);
+
 /// The whole answer.
 #[derive(Debug, Clone)]
 pub struct Validated {
@@ -206,10 +209,7 @@ impl Inner {
     }
 
     /// The converters of a connector: its own, else the worker's.
-    pub(super) fn converters(
-        &self,
-        config: &Props,
-    ) -> Result<(Arc<dyn Converter>, Arc<dyn Converter>), String> {
+    pub(super) fn converters(&self, config: &Props) -> Result<Converters, String> {
         Ok((
             self.converter(config, "key.converter")?,
             self.converter(config, "value.converter")?,
