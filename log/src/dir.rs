@@ -261,7 +261,7 @@ impl LogDir {
         Ok(Some(to))
     }
 
-    /// Cuts a log before the batch that holds `offset`: see [`Log::truncate_to`]. The recovery point is lowered first.
+    /// Cuts a log: see [`Log::truncate_to`]. The recovery point is lowered first.
     ///
     /// # Errors
     /// As [`Log::truncate_to`], and [`FlushError::Failed`] with the log unchanged if the recovery point could not be lowered.
@@ -272,7 +272,7 @@ impl LogDir {
         offset: Offset,
     ) -> Result<Offset, FlushError> {
         let mut points = self.points.lock();
-        let offset = log.batch_start(offset);
+        let offset = log.end_below(offset);
         let lowered = points
             .recovery
             .as_mut()

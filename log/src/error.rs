@@ -176,13 +176,13 @@ impl From<io::Error> for ReadError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Bytes that were durable are damaged. They are not cut away: repair from another replica, or accept the loss by hand.
-    #[error("{} is corrupt at byte {position} (offset {offset}), below the recovery point {recovery_point}: {reason}", file.display())]
+    #[error("{} is corrupt at byte {position} (from offset {offset} on), recovery point {recovery_point}: {reason}", file.display())]
     Corrupt {
         /// The segment.
         file: PathBuf,
         /// Byte position of the batch in it.
         position: u64,
-        /// Offset that was expected there.
+        /// Offset that was expected there, or a lower one if only the index says what lies there.
         offset: Offset,
         /// Everything below was durable.
         recovery_point: Offset,

@@ -449,3 +449,6 @@ fn check_marker(
         false => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -417,27 +417,37 @@ impl Segment {
         self.offsets.table().is_full() || self.times.table().is_full()
     }
 
-    /// Cuts the segment before the batch that holds `offset`; returns the offset that comes next then.
+    /// Where a truncation to `offset` cuts: the position and the offset behind the last batch that lies wholly below it.
+    pub(crate) fn end_below(&self, offset: Offset) -> Result<(u64, Offset), WalkError> {
+        let before = |entry: OffsetPosition| entry.offset < offset;
+        let start = self.offsets.last_where(before)?;
+        let mut walker = self.walk_from(start.map_or(0, |entry| entry.position))?;
+        let mut end = (0, self.base_offset);
+        while let Some(batch) = walker.next()? {
+            if batch.header.last_offset() >= offset {
+                break;
+            }
+            end = (walker.position(), batch.header.next_offset());
+        }
+        Ok(end)
+    }
+
+    /// Cuts the segment behind the last batch that lies wholly below `offset`; returns the offset that comes next then.
     pub(crate) fn truncate_to(&self, offset: Offset) -> Result<Offset, WalkError> {
         let mut extent = self.extent();
-        let start = self.offsets.position_before(offset)?;
-        let Some(first) = self
-            .walk_from(start)?
-            .find(|header| header.last_offset() >= offset)?
-        else {
+        let (position, next) = self.end_below(offset)?;
+        if position == extent.size {
             return Ok(extent.next_offset);
-        };
-        let next = offset.min(first.header.base_offset);
-        self.offsets.truncate_to_position(first.position)?;
+        }
+        self.offsets.truncate_to_position(position)?;
         self.times.truncate_to_offset(next)?;
         self.txns.truncate_to_offset(next)?;
-        self.file()?.set_len(first.position)?;
-        extent.size = first.position;
+        self.file()?.set_len(position)?;
+        extent.size = position;
         extent.next_offset = next;
         extent.max = None;
         extent.first_timestamp = None;
-        extent.since_entry =
-            first.position - self.offsets.last()?.map_or(0, |entry| entry.position);
+        extent.since_entry = position - self.offsets.last()?.map_or(0, |entry| entry.position);
         self.set_extent(extent);
         // Known again before the next append compares with it.
         self.max_timestamp()?;

@@ -304,3 +304,6 @@ fn refuse(error: BatchError) -> AppendError {
         | BatchError::Compression(_) => AppendError::CorruptMessage(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

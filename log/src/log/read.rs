@@ -184,9 +184,7 @@ fn find_record(
     wanted: impl Fn(i64, Offset) -> bool,
 ) -> Result<Option<TimestampAndOffset>, WalkError> {
     let mut walker = segment.walk_from(start)?;
-    while let Some(found) =
-        walker.find(|header| header.max_timestamp >= timestamp && !header.is_control())?
-    {
+    while let Some(found) = walker.find(|header| header.max_timestamp >= timestamp)? {
         let corrupt = |reason: String| WalkError::Corrupt {
             position: found.position,
             reason,

@@ -25,7 +25,7 @@ pub struct Deleted {
 }
 
 impl Log {
-    /// Cuts the log before the batch that holds `offset`; returns the new end. Whoever keeps the recovery point must have lowered
+    /// Cuts the log behind the last batch that lies wholly below `offset`; returns the new end. Whoever keeps the recovery point must have lowered
     /// it to `offset` before: see [`LogDir::truncate`](crate::LogDir::truncate).
     ///
     /// An offset below the log's start empties the log and moves its start there.
@@ -40,9 +40,11 @@ impl Log {
         if offset >= self.log_end_offset() {
             return Ok(self.log_end_offset());
         }
-        let cut = match offset < self.log_start_offset() {
+        let start = self.log_start_offset();
+        let cut = match self.end_below(offset) < start {
+            // Nothing above the start is left: not even of a batch that reaches over it.
             true => self
-                .start_anew(&mut writer, offset)
+                .start_anew(&mut writer, offset.min(start))
                 .map_err(WalkError::from),
             false => self.cut_at(&mut writer, offset),
         };
@@ -50,15 +52,14 @@ impl Log {
         Ok(self.log_end_offset())
     }
 
-    /// The first offset of the batch that holds `offset`, which is where a truncation to it cuts; a lower one if that cannot be
-    /// told.
-    pub(crate) fn batch_start(&self, offset: Offset) -> Offset {
+    /// The log's end after a truncation to `offset`; a lower one if that cannot be told.
+    pub(crate) fn end_below(&self, offset: Offset) -> Offset {
         let segments = self.segments();
         let holds = segments.partition_point(|segment| segment.base_offset <= offset);
         let segment = &segments[holds.saturating_sub(1)];
-        match segment.read(offset, Offset::MAX, 0, true) {
-            Ok(found) => found.map_or(offset, |found| found.base_offset.min(offset)),
-            Err(_) => segment.base_offset,
+        match segment.end_below(offset) {
+            Ok((_, end)) => end.min(offset),
+            Err(_) => segment.base_offset.min(offset),
         }
     }
 

@@ -40,8 +40,7 @@ impl Loading<'_> {
                 let segment = segments[i].clone();
                 let unsure = self.options.recovery_point.is_none() && next_base.is_some();
                 if torn.offset < recovery_point || self.options.clean || unsure {
-                    let recovery_point =
-                        recovery_point.min(segment.extent().next_offset.max(torn.offset));
+                    let recovery_point = self.options.recovery_point.unwrap_or(recovery_point);
                     let Torn {
                         position,
                         offset,

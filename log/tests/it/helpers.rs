@@ -1,7 +1,7 @@
 //! Batches that are told apart by their content, and small ways to write and look at a log.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -125,10 +125,8 @@ pub(crate) fn read_range(log: &Log, from: Offset, upto: Offset) -> Vec<RecordBat
             found.verify_crc().unwrap();
             all.push(found);
         }
-        assert_eq!(
-            all.last().unwrap().header().next_offset(),
-            slice.next_offset
-        );
+        // Offsets that were never given out, or compacted away, are skipped.
+        assert!(all.last().unwrap().header().next_offset() <= slice.next_offset);
         at = slice.next_offset;
     }
     all
@@ -165,7 +163,7 @@ pub(crate) fn files(disk: &dyn Disk, dir: &Path, suffixes: &[&str]) -> BTreeMap<
     files
 }
 
-pub(crate) fn contents(disk: &dyn Disk, path: &PathBuf) -> Vec<u8> {
+pub(crate) fn contents(disk: &dyn Disk, path: &Path) -> Vec<u8> {
     let file = disk.open(path, OpenMode::Read).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     let mut done = 0;

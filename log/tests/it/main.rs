@@ -6,4 +6,10 @@
 )]
 
 mod crash;
+mod dir;
+mod faults;
 mod helpers;
+mod kafka;
+mod model;
+mod reading;
+mod recovery;

@@ -66,6 +66,44 @@ fn a_batch_has_the_bytes_kafka_gives_it() {
     assert_eq!(hex[122..], *record);
 }
 
+/// Batches of librdkafka and of the Java client in every codec, as a broker of Apache Kafka stored them.
+/// How they were made: `tests/fixtures/logs/4.3.1/README.md`.
+const FROM_KAFKA: &[u8] =
+    include_bytes!("../../../tests/fixtures/logs/4.3.1/codecs-0/00000000000000000000.log");
+
+#[test]
+fn batches_of_real_clients_are_read_and_uncompressed_ones_built_again_byte_for_byte() {
+    let mut codecs = Vec::new();
+    let mut records_read = 0;
+    for batch in batches(Bytes::from_static(FROM_KAFKA)) {
+        let batch = batch.unwrap();
+        batch.verify_crc().unwrap();
+        let header = *batch.header();
+        codecs.push(header.compression().unwrap());
+        let records = read(&batch);
+        records_read += records.len();
+        let mut builder = BatchBuilder::new(BatchOptions {
+            compression: header.compression().unwrap(),
+            base_offset: header.base_offset,
+            leader_epoch: header.partition_leader_epoch,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            ..BatchOptions::default()
+        });
+        records
+            .iter()
+            .for_each(|record| builder.push_record(record));
+        let again = RecordBatch::parse(builder.build()).unwrap();
+        assert_eq!(read(&again), records);
+        if header.compression().unwrap() == Compression::None {
+            assert_eq!(again, batch);
+        }
+    }
+    assert_eq!(records_read, 21);
+    assert!(Compression::ALL.iter().all(|codec| codecs.contains(codec)));
+}
+
 #[test]
 fn null_empty_headers_and_timestamps_that_go_back_survive_every_codec() {
     for compression in Compression::ALL {

@@ -1,0 +1,324 @@
+use super::*;
+use crate::config::{CleanupPolicy, LogConfig};
+use bytes::BytesMut;
+use flumen_protocol::batch::{assign_offsets, seal, set_log_append_time};
+use flumen_protocol::builder::{EndTxnMarker, end_txn_marker};
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn builder(compression: Compression) -> BatchBuilder {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        compression,
+        ..BatchOptions::default()
+    });
+    builder.push(NOW, Some(b"a"), Some(b"1"), &[(b"h", None)]);
+    builder.push(NOW + 5, Some(b"b"), None, &[]);
+    builder
+}
+
+fn good() -> BytesMut {
+    builder(Compression::None).build_mut()
+}
+
+fn check(bytes: impl Into<Bytes>, config: &LogConfig) -> Result<Vec<Valid>, AppendError> {
+    validate(bytes.into(), &AppendAs::client(0), config, NOW)
+}
+
+/// Changes bytes of a good batch and seals it again.
+fn changed(at: usize, bytes: &[u8]) -> Bytes {
+    let mut batch = good();
+    batch[at..at + bytes.len()].copy_from_slice(bytes);
+    seal(&mut batch);
+    batch.freeze()
+}
+
+fn reason(refused: Result<Vec<Valid>, AppendError>) -> String {
+    refused.unwrap_err().to_string()
+}
+
+#[test]
+fn a_good_batch_passes_with_its_bytes_untouched() {
+    for codec in Compression::ALL {
+        let bytes = builder(codec).build();
+        let valid = check(bytes.clone(), &LogConfig::default()).unwrap();
+        assert_eq!(valid[0].bytes.as_ptr(), bytes.as_ptr());
+        assert_eq!(valid[0].header.max_timestamp, NOW + 5);
+    }
+}
+
+#[test]
+fn headers_that_break_a_rule_are_refused_by_name() {
+    let config = LogConfig::default();
+    let mut with_offset = good();
+    assign_offsets(&mut with_offset, 5, -1);
+    let cases = [
+        (
+            with_offset.freeze(),
+            "invalid record: base offset is 5, must be 0",
+        ),
+        (
+            changed(57, &0i32.to_be_bytes()),
+            "invalid record: record count is 0",
+        ),
+        (
+            changed(57, &3i32.to_be_bytes()),
+            "invalid record: 3 records end at offset delta 1",
+        ),
+        (
+            changed(43, &7i64.to_be_bytes()),
+            "invalid record: a producer id without epoch and sequence",
+        ),
+        (
+            changed(21, &0x10i16.to_be_bytes()),
+            "invalid record: a transaction without a producer id",
+        ),
+        (
+            changed(21, &0x20i16.to_be_bytes()),
+            "invalid record: clients may not write control batches",
+        ),
+        (
+            changed(21, &0x40i16.to_be_bytes()),
+            "invalid record: clients may not set a delete horizon",
+        ),
+        (
+            changed(21, &0x08i16.to_be_bytes()),
+            "invalid timestamp: producers may not set the timestamp type LogAppendTime",
+        ),
+        (
+            changed(21, &0x06i16.to_be_bytes()),
+            "compression codec 6 is not supported",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(reason(check(bytes, &config)), expected);
+    }
+    assert_eq!(
+        reason(check(Bytes::new(), &config)),
+        "invalid record: 0 batches where one is expected"
+    );
+    let mut two = good();
+    two.extend_from_slice(&good());
+    assert_eq!(
+        reason(check(two, &config)),
+        "invalid record: 2 batches where one is expected"
+    );
+}
+
+#[test]
+fn damage_and_old_formats_have_their_own_errors() {
+    let mut flipped = good();
+    flipped[70] ^= 1;
+    assert!(matches!(
+        check(flipped, &LogConfig::default()),
+        Err(AppendError::CorruptMessage(_))
+    ));
+    let cut = good().freeze().slice(..80);
+    assert!(matches!(
+        check(cut, &LogConfig::default()),
+        Err(AppendError::CorruptMessage(_))
+    ));
+    let mut old = good();
+    old[16] = 1;
+    assert!(matches!(
+        check(old, &LogConfig::default()),
+        Err(AppendError::UnsupportedFormat(1))
+    ));
+}
+
+#[test]
+fn sizes_are_limited_per_batch_and_per_segment() {
+    let size = good().len();
+    let small = LogConfig {
+        max_message_bytes: size - 1,
+        ..LogConfig::default()
+    };
+    assert!(
+        matches!(check(good(), &small), Err(AppendError::MessageTooLarge { size: s, limit }) if s == size && limit == size - 1)
+    );
+    let tiny = LogConfig {
+        segment_bytes: size as u64 - 1,
+        ..LogConfig::default()
+    };
+    assert!(matches!(
+        check(good(), &tiny),
+        Err(AppendError::RecordListTooLarge { .. })
+    ));
+    // A replica takes what its leader has.
+    assert!(validate(good().freeze(), &AppendAs::Replica, &small, NOW).is_ok());
+}
+
+#[test]
+fn timestamps_must_lie_around_the_brokers_clock() {
+    let config = LogConfig {
+        timestamp_after_max_ms: 4,
+        ..LogConfig::default()
+    };
+    assert!(matches!(
+        check(good(), &config),
+        Err(AppendError::InvalidTimestamp { .. })
+    ));
+    let config = LogConfig {
+        timestamp_after_max_ms: 5,
+        timestamp_before_max_ms: 0,
+        ..LogConfig::default()
+    };
+    assert!(check(good(), &config).is_ok());
+    let late = validate(good().freeze(), &AppendAs::client(0), &config, NOW + 3);
+    assert!(
+        matches!(late, Err(AppendError::InvalidTimestamp { records, .. }) if records.len() == 1 && records[0].0 == 0)
+    );
+    // The broker sets it anyway.
+    let appended = LogConfig {
+        timestamp_type: TimestampType::LogAppendTime,
+        timestamp_before_max_ms: 0,
+        ..LogConfig::default()
+    };
+    assert!(
+        validate(
+            good().freeze(),
+            &AppendAs::client(0),
+            &appended,
+            NOW + 1_000_000
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn a_compacted_topic_needs_keys_and_names_the_records_without() {
+    let compacted = LogConfig {
+        cleanup_policy: CleanupPolicy {
+            delete: false,
+            compact: true,
+        },
+        ..LogConfig::default()
+    };
+    assert!(check(good(), &compacted).is_ok());
+    for codec in Compression::ALL {
+        let mut batch = builder(codec);
+        batch.push(NOW, None, Some(b"x"), &[]);
+        let refused = check(batch.build(), &compacted);
+        assert!(
+            matches!(refused, Err(AppendError::InvalidRecord { records, .. }) if records.len() == 1 && records[0].0 == 2)
+        );
+    }
+}
+
+#[test]
+fn records_that_do_not_match_the_header_are_refused() {
+    // Offset delta of the second record: 1 → 2.
+    let whole = good();
+    let second = 61 + 1 + (whole[61] >> 1) as usize;
+    let refused = check(changed(second + 4 - 1, &[0x04]), &LogConfig::default());
+    assert_eq!(
+        reason(refused),
+        "invalid record: record 1 has offset delta 2"
+    );
+    let refused = check(changed(61, &[0x7e]), &LogConfig::default());
+    assert_eq!(
+        reason(refused),
+        "invalid record: record 0: record is longer than its batch"
+    );
+}
+
+#[test]
+fn log_append_time_goes_into_the_header_with_a_new_crc() {
+    let config = LogConfig {
+        timestamp_type: TimestampType::LogAppendTime,
+        ..LogConfig::default()
+    };
+    for codec in Compression::ALL {
+        let bytes = builder(codec).build_mut();
+        let valid = check(bytes.clone(), &config).unwrap();
+        let mut expected = bytes;
+        set_log_append_time(&mut expected, NOW);
+        assert_eq!(valid[0].header, BatchHeader::parse(&expected).unwrap());
+    }
+}
+
+#[test]
+fn every_codec_becomes_the_topics_codec() {
+    for from in Compression::ALL {
+        for to in Compression::ALL {
+            let config = LogConfig {
+                compression: Some(to),
+                ..LogConfig::default()
+            };
+            let mut bytes = builder(from).build_mut();
+            batch::set_producer(&mut bytes, 5, 1, 9);
+            let before = RecordBatch::parse(bytes.clone().freeze()).unwrap();
+            let valid = check(bytes, &config).unwrap();
+            let after = RecordBatch::parse(valid[0].bytes.clone()).unwrap();
+            after.verify_crc().unwrap();
+            assert_eq!(after.header().compression().unwrap(), to);
+            let records = |batch: &RecordBatch| {
+                batch
+                    .records(DecompressionLimit::DEFAULT)
+                    .unwrap()
+                    .collect::<Result<Vec<_>, _>>()
+                    .unwrap()
+            };
+            assert_eq!(records(&before), records(&after));
+            assert_eq!(
+                (after.header().producer_id, after.header().base_sequence),
+                (5, 9)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bomb_that_must_be_opened_is_refused() {
+    let mut bomb = BatchBuilder::new(BatchOptions {
+        compression: Compression::Zstd,
+        ..BatchOptions::default()
+    });
+    bomb.push(NOW, Some(b"k"), Some(&vec![0; 40_000_000]), &[]);
+    let bytes = bomb.build();
+    let compacted = LogConfig {
+        cleanup_policy: CleanupPolicy {
+            delete: false,
+            compact: true,
+        },
+        ..LogConfig::default()
+    };
+    assert!(matches!(
+        check(bytes, &compacted),
+        Err(AppendError::MessageTooLarge { .. })
+    ));
+}
+
+#[test]
+fn markers_are_read_and_a_coordinator_may_write_many_batches() {
+    let bytes = end_txn_marker(&EndTxnMarker {
+        producer_id: 7,
+        producer_epoch: 1,
+        commit: true,
+        coordinator_epoch: 3,
+        timestamp: NOW,
+    });
+    let how = AppendAs::Marker {
+        leader_epoch: 0,
+        transaction_version: 2,
+    };
+    let valid = validate(bytes, &how, &LogConfig::default(), NOW).unwrap();
+    assert_eq!(
+        valid[0].marker,
+        Some(ControlRecord::Commit {
+            coordinator_epoch: 3
+        })
+    );
+    let mut two = good();
+    two.extend_from_slice(&good());
+    assert_eq!(
+        validate(
+            two.freeze(),
+            &AppendAs::coordinator(0),
+            &LogConfig::default(),
+            NOW
+        )
+        .unwrap()
+        .len(),
+        2
+    );
+}
