@@ -60,7 +60,15 @@ impl Supervised {
             }
             let pause = backoff.next(Duration::ZERO);
             let again = self.starts_again(&failed, backoff.failures());
-            tracing::error!(task = self.parts.name(), again, "the task failed: {failed}");
+            // A task that fails for ever says so ever more rarely; its status always does.
+            if backoff.is_news() {
+                tracing::error!(
+                    task = self.parts.name(),
+                    again,
+                    attempt = backoff.failures(),
+                    "the task failed: {failed}"
+                );
+            }
             (self.control.tell)(Status::failed(failed.to_string()));
             tokio::select! {
                 biased;

@@ -52,6 +52,33 @@ impl SinkConnector for FileSink {
         Guarantee::ExactlyOnce
     }
 
+    /// The file keeps its own offsets, so they are set there. The claim fences whoever may still write.
+    async fn alter_offsets(
+        &self,
+        settings: &Settings,
+        connector: &str,
+        offsets: &BTreeMap<TopicPartition, Option<i64>>,
+    ) -> Result<(), String> {
+        let (path, connector) = (PathBuf::from(settings.str("file")), connector.to_owned());
+        let offsets = offsets.clone();
+        let altered = disk::blocking(move || {
+            let mut store = Store::claim(&path, &connector, "offsets altered over REST")?;
+            let mut next = store.commit().clone();
+            for (partition, offset) in offsets {
+                let name = key(&partition);
+                match offset {
+                    Some(offset) => next.next.entry(name).or_default().offset = offset,
+                    None => drop(next.next.remove(&name)),
+                }
+            }
+            store.append(&[], &next)
+        });
+        altered
+            .await
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())
+    }
+
     fn task(&self, settings: &Settings) -> Box<dyn SinkTask> {
         Box::new(FileSinkTask {
             path: settings.str("file").into(),
@@ -130,13 +157,17 @@ impl SinkTask for FileSinkTask {
             let offset = start(store.commit(), partition).map_err(wrong)?;
             let _ = starts.insert(partition.topic_partition.clone(), StartAt::Offset(offset));
             let topic_id = partition.topic_id.map(|id| id.to_string());
-            let _ = next.next.insert(key(&partition.topic_partition), Next { offset, topic_id });
+            let _ = next
+                .next
+                .insert(key(&partition.topic_partition), Next { offset, topic_id });
         }
         // Where a partition begins is as much a promise as where it is: what is deleted before it is read shall be missed.
         let store = if next.next == store.commit().next {
             store
         } else {
-            disk::blocking(move || store.append(&[], &next).map(|()| store)).await?.map_err(task_error)?
+            disk::blocking(move || store.append(&[], &next).map(|()| store))
+                .await?
+                .map_err(task_error)?
         };
         self.store = Some(store);
         Ok(starts)
@@ -233,3 +264,7 @@ impl fmt::Debug for FileSinkTask {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;
