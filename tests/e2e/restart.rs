@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::server::{PATIENCE, Server, run};
@@ -89,13 +89,14 @@ fn ten_kills_under_load_lose_and_double_nothing() {
         env!("CARGO_MANIFEST_DIR"),
         "/../tests/e2e/python/produce_until.py"
     );
-    let mut producer = Command::new(python)
+    let producer = Command::new(python)
         .args([script, &server.address(), "load"])
         .args([&acked, &stop])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("python starts");
+    let mut producer = Killed(producer);
     for _ in 0..10 {
         let before: usize = acknowledged(&acked).values().map(Vec::len).sum();
         let more = 200 + random.below(3_000);
@@ -109,10 +110,10 @@ fn ten_kills_under_load_lose_and_double_nothing() {
     }
     std::fs::write(&stop, b"").expect("the stop file");
     let output = {
-        let status = producer.wait().expect("python ends");
+        let status = producer.0.wait().expect("python ends");
         (
             status.success(),
-            std::io::read_to_string(producer.stderr.take().expect("piped")).unwrap_or_default(),
+            std::io::read_to_string(producer.0.stderr.take().expect("piped")).unwrap_or_default(),
         )
     };
     assert!(output.0, "the producer failed: {}", output.1);
@@ -138,6 +139,17 @@ fn a_clean_stop_keeps_everything_and_says_goodbye() {
         .map(|(number, _)| number)
         .collect();
     assert_eq!(numbers, (0..3_000).collect::<Vec<u64>>());
+}
+
+/// A child that does not outlive a failed test.
+#[derive(Debug)]
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Waits for a fact; panics with its name after [`PATIENCE`].

@@ -17,7 +17,10 @@ use world::{Trace, drivers};
 const PORT: u16 = 9092;
 
 fn seed() -> u64 {
-    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(42);
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(42);
     println!("SEED={seed}");
     seed
 }
@@ -37,7 +40,10 @@ fn produce_and_fetch(seed: u64) -> Vec<String> {
     sim.host("broker", move || {
         let path = path.clone();
         async move {
-            let properties = [("log.dirs", path.as_str()), ("listeners", "PLAINTEXT://0.0.0.0:9092")];
+            let properties = [
+                ("log.dirs", path.as_str()),
+                ("listeners", "PLAINTEXT://0.0.0.0:9092"),
+            ];
             let config = BrokerConfig::from_properties(properties)?;
             let _broker = Broker::start(config, drivers(seed)).await?;
             std::future::pending::<()>().await;

@@ -28,7 +28,11 @@ impl Wire {
     pub(crate) async fn connect(host: &str, port: u16) -> Wire {
         loop {
             if let Ok(socket) = TcpStream::connect((host, port)).await {
-                return Wire { socket, inbox: BytesMut::new(), correlation_id: 0 };
+                return Wire {
+                    socket,
+                    inbox: BytesMut::new(),
+                    correlation_id: 0,
+                };
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -42,7 +46,10 @@ impl Wire {
             correlation_id: self.correlation_id,
             client_id: Some("sim".to_owned()),
         };
-        self.socket.write_all(&encode_request(&header, request).unwrap()).await.unwrap();
+        self.socket
+            .write_all(&encode_request(&header, request).unwrap())
+            .await
+            .unwrap();
         let frame = self.frame().await;
         decode_response::<R>(frame, version).unwrap().1
     }
@@ -52,7 +59,11 @@ impl Wire {
             if let Some(frame) = take_frame(&mut self.inbox, usize::MAX).unwrap() {
                 return frame;
             }
-            assert_ne!(self.socket.read_buf(&mut self.inbox).await.unwrap(), 0, "the broker closed the connection");
+            assert_ne!(
+                self.socket.read_buf(&mut self.inbox).await.unwrap(),
+                0,
+                "the broker closed the connection"
+            );
         }
     }
 
@@ -63,7 +74,11 @@ impl Wire {
             replication_factor: 1,
             ..Default::default()
         };
-        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 1000,
+            ..Default::default()
+        };
         assert_eq!(self.call(5, &request).await.topics[0].error_code, 0);
     }
 
@@ -72,9 +87,22 @@ impl Wire {
         let mut builder = BatchBuilder::new(BatchOptions::default());
         builder.push(0, None, Some(value.as_bytes()), &[]);
         let records = Some(Records::Bytes(builder.build()));
-        let data = PartitionProduceData { index: 0, records, ..Default::default() };
-        let topic = TopicProduceData { name: topic.to_owned(), partition_data: vec![data], ..Default::default() };
-        let request = ProduceRequest { acks: -1, timeout_ms: 1000, topic_data: vec![topic], ..Default::default() };
+        let data = PartitionProduceData {
+            index: 0,
+            records,
+            ..Default::default()
+        };
+        let topic = TopicProduceData {
+            name: topic.to_owned(),
+            partition_data: vec![data],
+            ..Default::default()
+        };
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 1000,
+            topic_data: vec![topic],
+            ..Default::default()
+        };
         let response = self.call(9, &request).await;
         let partition = &response.responses[0].partition_responses[0];
         assert_eq!(partition.error_code, 0);
@@ -83,11 +111,24 @@ impl Wire {
 
     /// Values from `offset` on, waiting for the first.
     pub(crate) async fn fetch(&mut self, topic: &str, offset: i64, wait: Duration) -> Vec<String> {
-        let partition = FetchPartition { fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
-        let topic = FetchTopic { topic: topic.to_owned(), partitions: vec![partition], ..Default::default() };
+        let partition = FetchPartition {
+            fetch_offset: offset,
+            partition_max_bytes: 1 << 20,
+            ..Default::default()
+        };
+        let topic = FetchTopic {
+            topic: topic.to_owned(),
+            partitions: vec![partition],
+            ..Default::default()
+        };
         let max_wait_ms = i32::try_from(wait.as_millis()).unwrap();
-        let request =
-            FetchRequest { max_wait_ms, min_bytes: 1, max_bytes: 1 << 20, topics: vec![topic], ..Default::default() };
+        let request = FetchRequest {
+            max_wait_ms,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            topics: vec![topic],
+            ..Default::default()
+        };
         let mut response = self.call(11, &request).await;
         let data = response.responses.remove(0).partitions.remove(0);
         assert_eq!(data.error_code, 0);

@@ -1,6 +1,7 @@
 """Produces numbered records with an idempotent producer until a file appears; writes `partition number offset` for every acknowledgement, as it comes."""
 import os
 import sys
+import time
 from confluent_kafka import Producer
 
 bootstrap, topic, acked_path, stop_path = sys.argv[1:]
@@ -26,6 +27,8 @@ while not os.path.exists(stop_path):
     except BufferError:
         producer.poll(0.05)
     producer.poll(0)
+    if number % 50 == 0:
+        time.sleep(0.005)  # a reader that goes to the end must be able to reach it
 left = producer.flush(90)
 assert left == 0 and not failed, (left, failed[:3])
 print(number)
