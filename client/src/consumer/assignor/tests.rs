@@ -1,3 +1,5 @@
+//! The assignors: complete, balanced, sticky; the same for every order of members.
+
 use proptest::prelude::*;
 
 use super::*;

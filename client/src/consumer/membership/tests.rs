@@ -1,3 +1,5 @@
+//! Membership: joins, heartbeats, revocations and fencing, event by event.
+
 use super::super::assignor::{CooperativeStickyAssignor, RangeAssignor};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Positions: what is fetched, committed, lost and reset.
+
 use flumen_protocol::batch::RecordBatch;
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};
 

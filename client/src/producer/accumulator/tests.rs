@@ -1,3 +1,5 @@
+//! The accumulator: when a batch is due, what it holds, how much may wait.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The sender: numbers, retries and deadlines against a broker that answers anything.
+
 use flumen_protocol::batch::RecordBatch;
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};
 use flumen_protocol::compression::DecompressionLimit;
