@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use flumen_log::{AppendError, Appended};
+use flumen_protocol::id::TopicPartition;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -61,17 +62,21 @@ impl FlushConductor {
     }
 
     /// An append went well or not. A disk that takes no bytes is told of once, and once more when it takes them again.
-    pub(crate) fn on_append(&self, result: &Result<Appended, AppendError>) {
+    pub(crate) fn on_append(
+        &self,
+        partition: &TopicPartition,
+        result: &Result<Appended, AppendError>,
+    ) {
         match result {
             Err(AppendError::Storage(error)) if !self.writes_fail.swap(true, Ordering::Relaxed) => {
                 tracing::error!(
-                    %error,
+                    %partition, %error,
                     "records cannot be written: producers are told KAFKA_STORAGE_ERROR until they can be; reads go on"
                 );
             }
             Ok(_) if self.writes_fail.load(Ordering::Relaxed) => {
                 self.writes_fail.store(false, Ordering::Relaxed);
-                tracing::info!("records can be written again");
+                tracing::info!(%partition, "records can be written again");
             }
             _ => {}
         }

@@ -148,7 +148,7 @@ impl Partition {
             }));
         }
         let appended = self.log.append(records, how, now_ms);
-        self.flush.on_append(&appended);
+        self.flush.on_append(&self.name, &appended);
         let appended = appended?;
         if !appended.duplicate {
             self.on_append(&appended);

@@ -346,7 +346,7 @@ async fn partitions_are_described_page_by_page() {
                     .map(|p| (name.clone(), p.partition_index)),
             );
             if topic.error_code != 0 {
-                seen.push((name, i32::from(topic.error_code) * -1));
+                seen.push((name, -i32::from(topic.error_code)));
             }
         }
         match response.next_cursor {

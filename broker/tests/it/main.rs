@@ -1,5 +1,9 @@
 //! The broker over real sockets, spoken to in bytes.
-#![allow(clippy::disallowed_methods, reason = "tests are drivers")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests are drivers, and fail where they stand"
+)]
 
 mod admin;
 mod client;
