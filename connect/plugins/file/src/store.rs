@@ -59,12 +59,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 impl Store {
     /// Claims `path` for `sink`, makes it if it is missing, and cuts off what was never committed.
     pub(crate) fn claim(path: &Path, sink: &str, owner: &str) -> Result<Store, StoreError> {
-        let refuse = |doing: &str, e: &io::Error| {
-            StoreError::Refused(format!("{doing} {}: {e}", path.display()))
-        };
-        let guard =
-            disk::open_or_create(&beside(path, ".lock")).map_err(|e| refuse("locking", &e))?;
-        flock(&guard, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        let guard = guard(path)?.ok_or_else(|| {
             StoreError::Retry(format!(
                 "another process is claiming {} right now",
                 path.display()
@@ -74,13 +69,13 @@ impl Store {
         let earlier = match disk::open(&sidecar) {
             Ok(file) => Some(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(refuse("opening the offsets of", &e)),
+            Err(e) => return Err(refused(path, "opening the offsets of")(e)),
         };
         let known = earlier
             .as_ref()
             .map(read_all)
             .transpose()
-            .map_err(|e| refuse("reading the offsets of", &e))?;
+            .map_err(refused(path, "reading the offsets of"))?;
         let known = match known {
             None => None,
             Some(journal) => Some(Commit::last(&journal).ok_or_else(|| {
@@ -158,7 +153,11 @@ impl Store {
         }
         self.journal_length += line.len() as u64;
         self.commit = commit;
-        if self.journal_length > JOURNAL_BYTES_MAX {
+        // Under the guard, so that it cannot take the place of a later owner's; if somebody has it, next time.
+        if self.journal_length > JOURNAL_BYTES_MAX
+            && let Some(_guard) = guard(&self.path)?
+        {
+            self.check_owner()?;
             (self.journal, self.journal_length) = write_sidecar(&self.path, &self.commit)?;
         }
         Ok(())
@@ -214,6 +213,10 @@ impl Store {
     }
 }
 
+fn refused<'a>(path: &'a Path, doing: &'a str) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |e| StoreError::Refused(format!("{doing} {}: {e}", path.display()))
+}
+
 /// Claims under the guard: `known` is the last commit, `alive` whether its owner still holds the lock.
 fn take(
     path: &Path,
@@ -221,49 +224,29 @@ fn take(
     alive: bool,
     claimant: &Commit,
 ) -> Result<Store, StoreError> {
-    let refuse = |doing: &str, e: &io::Error| {
-        StoreError::Refused(format!("{doing} {}: {e}", path.display()))
-    };
     let copy = beside(path, ".claim");
-    if let Some(known) = &known
-        && disk::open(&copy).is_ok_and(|file| inode(&file).is_ok_and(|inode| inode == known.file))
-    {
+    let moved = |doing| {
+        let renamed = disk::rename(&copy, path).and_then(|()| disk::sync_folder_of(path));
+        renamed.map_err(refused(path, doing))
+    };
+    let left = disk::open(&copy).and_then(|file| inode(&file)).ok();
+    if left.is_some() && left == known.as_ref().map(|known| known.file) {
         // An earlier claim ended between its two renames.
-        disk::rename(&copy, path)
-            .and_then(|()| disk::sync_folder_of(path))
-            .map_err(|e| refuse("finishing the claim of", &e))?;
+        moved("finishing the claim of")?;
     }
-    let data = disk::open_or_create(path).map_err(|e| refuse("opening", &e))?;
-    let size = data.metadata().map_err(|e| refuse("opening", &e))?.len();
-    let length = known.as_ref().map_or(size, |known| known.length);
-    let sound = tail(&data, length.min(size)).map_err(|e| refuse("reading", &e))?;
-    if let Some(known) = &known
-        && (size < length || sound != known.tail)
-    {
-        return Err(StoreError::Refused(format!(
-            "{} is not the file that was written: {length} bytes are committed, it has {size}{}; put the file back, or remove it and {} to begin anew",
-            path.display(),
-            if size < length {
-                ""
-            } else {
-                " and ends differently there"
-            },
-            beside(path, ".offsets").display()
-        )));
-    }
+    let data = disk::open_or_create(path).map_err(refused(path, "opening"))?;
+    let (length, tail) = check_content(path, &data, known.as_ref())?;
     let data = if alive {
-        let fresh = disk::create(&copy).map_err(|e| refuse("copying", &e))?;
-        copy_prefix(&data, &fresh, length)
-            .and_then(|()| fresh.sync_all())
-            .map_err(|e| refuse("copying", &e))?;
+        let fresh = disk::create(&copy).map_err(refused(path, "copying"))?;
+        let copied = copy_prefix(&data, &fresh, length).and_then(|()| fresh.sync_all());
+        copied.map_err(refused(path, "copying"))?;
         fresh
     } else {
-        data.set_len(length)
-            .and_then(|()| data.sync_all())
-            .map_err(|e| refuse("cutting", &e))?;
+        let cut = data.set_len(length).and_then(|()| data.sync_all());
+        cut.map_err(refused(path, "cutting"))?;
         data
     };
-    let file = inode(&data).map_err(|e| refuse("opening", &e))?;
+    let file = inode(&data).map_err(refused(path, "opening"))?;
     let known = known.unwrap_or_default();
     let commit = Commit {
         epoch: known.epoch + 1,
@@ -271,23 +254,52 @@ fn take(
         owner: claimant.owner.clone(),
         file,
         length,
-        tail: sound,
+        tail,
         next: known.next,
     };
     let (journal, journal_length) = write_sidecar(path, &commit)?;
     if alive {
-        disk::rename(&copy, path)
-            .and_then(|()| disk::sync_folder_of(path))
-            .map_err(|e| refuse("claiming", &e))?;
+        moved("claiming")?;
     }
+    let path = path.to_owned();
     Ok(Store {
-        path: path.to_owned(),
+        path,
         data,
         journal,
         journal_length,
         commit,
         poisoned: false,
     })
+}
+
+/// How much of the file counts, and the fingerprint of its end: what was committed must be there as it was.
+fn check_content(
+    path: &Path,
+    data: &File,
+    known: Option<&Commit>,
+) -> Result<(u64, String), StoreError> {
+    let size = data.metadata().map_err(refused(path, "opening"))?.len();
+    let length = known.map_or(size, |known| known.length);
+    let found = tail(data, length.min(size)).map_err(refused(path, "reading"))?;
+    let differs = match known {
+        _ if size < length => "",
+        Some(known) if found != known.tail => " and ends differently there",
+        _ => return Ok((length, found)),
+    };
+    Err(StoreError::Refused(format!(
+        "{} is not the file that was written: {length} bytes are committed, it has {size}{differs}; \
+         put the file back, or remove it and {} to begin anew",
+        path.display(),
+        beside(path, ".offsets").display()
+    )))
+}
+
+/// The guard of claims; `None`: somebody else has it.
+fn guard(path: &Path) -> Result<Option<File>, StoreError> {
+    let guard = disk::open_or_create(&beside(path, ".lock")).map_err(refused(path, "locking"))?;
+    Ok(flock(&guard, FlockOperation::NonBlockingLockExclusive)
+        .is_ok()
+        .then_some(guard))
 }
 
 /// A new sidecar with one line, locked, in the place of the old one.
