@@ -46,6 +46,9 @@ const BUMPS_EPOCH: i16 = 5;
 /// First TxnOffsetCommit version whose clients know TRANSACTION_ABORTABLE.
 const OFFSETS_ABORTABLE: i16 = 4;
 
+/// How often the coordinator is asked whether offsets may be written, should markers keep coming in between.
+const VERIFICATIONS_MAX: usize = 4;
+
 /// PRODUCER_FENCED is told as INVALID_PRODUCER_EPOCH to versions before `known`.
 fn fenced_before(known: i16, context: &Context, error: ErrorCode) -> ErrorCode {
     match error {
@@ -395,8 +398,8 @@ async fn commit(
         .await
 }
 
-/// The permission to write into the group's partition in this transaction. The guard is taken before the transaction coordinator is
-/// asked, so that a marker in between voids it.
+/// The permission to write into the group's partition in this transaction. It is taken before the transaction coordinator is asked,
+/// so that a marker in between voids it; that of the transaction before often does, and then the coordinator is asked again.
 async fn join_transaction(
     node: &Arc<Node>,
     context: &Context,
@@ -409,26 +412,20 @@ async fn join_transaction(
         .groups
         .offsets_partition(&request.group_id)
         .await?;
-    let guard = partition
-        .log()
-        .start_verification(producer_id, producer_epoch, -1, bumps_epoch);
-    if guard.is_some() {
-        let producer = Producer {
-            transactional_id: request.transactional_id.clone(),
-            id: producer_id,
-            epoch: producer_epoch,
-        };
-        let name = partition.name().clone();
-        let transactions = &node.coordinators.transactions;
-        if bumps_epoch {
-            transactions
-                .add_partitions(&producer, &BTreeSet::from([name]), TRANSACTION_VERSION_2)
-                .await?;
-        } else {
-            match transactions.verify(&producer, &[name]).await?.first() {
-                None | Some(ErrorCode::None) => {}
-                Some(error) => return Err(*error),
-            }
+    let verify = || {
+        partition
+            .log()
+            .start_verification(producer_id, producer_epoch, -1, bumps_epoch)
+    };
+    let mut guard = verify();
+    for _ in 0..VERIFICATIONS_MAX {
+        if guard.is_none() {
+            break;
+        }
+        ask_coordinator(node, request, partition.name(), bumps_epoch).await?;
+        let asked_with = std::mem::replace(&mut guard, verify());
+        if guard == asked_with {
+            break;
         }
     }
     Ok(InTransaction {
@@ -436,6 +433,32 @@ async fn join_transaction(
         producer_epoch,
         guard: guard.unwrap_or_default(),
     })
+}
+
+/// Puts the partition into the producer's transaction, or (before v5) makes sure that it is in it.
+async fn ask_coordinator(
+    node: &Arc<Node>,
+    request: &TxnOffsetCommitRequest,
+    partition: &TopicPartition,
+    bumps_epoch: bool,
+) -> Result<(), ErrorCode> {
+    let producer = Producer {
+        transactional_id: request.transactional_id.clone(),
+        id: request.producer_id,
+        epoch: request.producer_epoch,
+    };
+    let transactions = &node.coordinators.transactions;
+    let partition = partition.clone();
+    if bumps_epoch {
+        let partitions = BTreeSet::from([partition]);
+        return transactions
+            .add_partitions(&producer, &partitions, TRANSACTION_VERSION_2)
+            .await;
+    }
+    match transactions.verify(&producer, &[partition]).await?.first() {
+        None | Some(ErrorCode::None) => Ok(()),
+        Some(error) => Err(*error),
+    }
 }
 
 /// WriteTxnMarkers, from another broker's coordinator or a tool that ends a hanging transaction.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::id::TopicId;
 use flumen_protocol::message::join_group_request::JoinGroupRequestProtocol;
 use flumen_protocol::message::leave_group_request::MemberIdentity;
 use flumen_protocol::message::offset_commit_request::{
@@ -374,21 +375,15 @@ async fn a_static_member_comes_back_into_its_place() {
 async fn every_version_of_offset_commit_and_fetch() {
     let world = World::start(&[]).await;
     let mut client = world.client_with_topic("t", 2).await;
-    let metadata = client
-        .call(
-            12,
-            &MetadataRequest {
-                topics: None,
-                ..Default::default()
-            },
-        )
-        .await;
-    let topic_id = metadata
-        .topics
+    let all = MetadataRequest {
+        topics: None,
+        ..Default::default()
+    };
+    let topics = client.call(12, &all).await.topics;
+    let topic = topics
         .iter()
-        .find(|topic| topic.name.as_deref() == Some("t"))
-        .unwrap()
-        .topic_id;
+        .find(|topic| topic.name.as_deref() == Some("t"));
+    let topic_id = topic.unwrap().topic_id;
     for version in 2..=10 {
         let mut request = commit_request("", -1, i64::from(version));
         request.topics[0].topic_id = topic_id;
@@ -399,63 +394,63 @@ async fn every_version_of_offset_commit_and_fetch() {
         );
     }
     for version in 1..=7 {
-        let request = OffsetFetchRequest {
-            group_id: GROUP.to_owned(),
-            topics: Some(vec![fetch_topic(&[0, 1, 9])]),
-            ..Default::default()
-        };
-        let response = client.call(version, &request).await;
-        let offsets: Vec<_> = response.topics[0]
-            .partitions
-            .iter()
-            .map(|p| (p.committed_offset, p.error_code))
-            .collect();
-        assert_eq!(offsets, [(10, 0), (-1, 0), (-1, 0)], "v{version}");
-        assert_eq!(
-            response.topics[0].partitions[0].metadata.as_deref(),
-            Some("note")
-        );
+        fetch_one_group(&mut client, version).await;
     }
     for version in 8..=10 {
-        let topic = OffsetFetchRequestTopics {
-            name: "t".to_owned(),
-            topic_id,
-            partition_indexes: vec![0],
-            ..Default::default()
-        };
-        let group = |group_id: &str, topics| OffsetFetchRequestGroup {
-            group_id: group_id.to_owned(),
-            topics,
-            ..Default::default()
-        };
-        let groups = vec![
-            group(GROUP, Some(vec![topic])),
-            group(GROUP, None),
-            group("nobody", None),
-        ];
-        let response = client
-            .call(
-                version,
-                &OffsetFetchRequest {
-                    groups,
-                    ..Default::default()
-                },
-            )
-            .await;
-        let offsets = |index: usize| -> Vec<i64> {
-            let topics = &response.groups[index].topics;
-            topics
-                .iter()
-                .flat_map(|topic| &topic.partitions)
-                .map(|partition| partition.committed_offset)
-                .collect()
-        };
-        assert_eq!(
-            (offsets(0), offsets(1), offsets(2)),
-            (vec![10], vec![10], vec![]),
-            "v{version}"
-        );
+        fetch_many_groups(&mut client, version, topic_id).await;
     }
+}
+
+async fn fetch_one_group(client: &mut Wire, version: i16) {
+    let request = OffsetFetchRequest {
+        group_id: GROUP.to_owned(),
+        topics: Some(vec![fetch_topic(&[0, 1, 9])]),
+        ..Default::default()
+    };
+    let response = client.call(version, &request).await;
+    let partitions = &response.topics[0].partitions;
+    let offsets: Vec<_> = partitions
+        .iter()
+        .map(|p| (p.committed_offset, p.error_code))
+        .collect();
+    assert_eq!(offsets, [(10, 0), (-1, 0), (-1, 0)], "v{version}");
+    assert_eq!(partitions[0].metadata.as_deref(), Some("note"));
+}
+
+async fn fetch_many_groups(client: &mut Wire, version: i16, topic_id: TopicId) {
+    let topic = OffsetFetchRequestTopics {
+        name: "t".to_owned(),
+        topic_id,
+        partition_indexes: vec![0],
+        ..Default::default()
+    };
+    let group = |group_id: &str, topics| OffsetFetchRequestGroup {
+        group_id: group_id.to_owned(),
+        topics,
+        ..Default::default()
+    };
+    let groups = vec![
+        group(GROUP, Some(vec![topic])),
+        group(GROUP, None),
+        group("nobody", None),
+    ];
+    let request = OffsetFetchRequest {
+        groups,
+        ..Default::default()
+    };
+    let response = client.call(version, &request).await;
+    let offsets = |index: usize| -> Vec<i64> {
+        let topics = &response.groups[index].topics;
+        let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+        partitions
+            .map(|partition| partition.committed_offset)
+            .collect()
+    };
+    assert_eq!(
+        (offsets(0), offsets(1), offsets(2)),
+        (vec![10], vec![10], vec![]),
+        "v{version}"
+    );
 }
 
 #[tokio::test]

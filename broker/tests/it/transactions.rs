@@ -715,3 +715,33 @@ async fn a_transaction_can_be_described() {
     let code = ErrorCode::from_code(response.transaction_states[1].error_code);
     assert_eq!(code, ErrorCode::TransactionalIdNotFound);
 }
+
+/// The marker of one transaction often arrives while the next one asks for its place: that must not show.
+#[tokio::test]
+async fn transactions_can_follow_each_other_without_a_pause() {
+    for version in [1, 2] {
+        let world = World::start(&[]).await;
+        let mut client = world.client_with_topic("t", 1).await;
+        let mut producer = Producer::init(&mut client, version).await;
+        for round in 0..30 {
+            assert_eq!(
+                producer.send(&mut client, "x").await,
+                ErrorCode::None,
+                "round {round}"
+            );
+            assert_eq!(
+                producer.commit_offset(&mut client, round).await,
+                ErrorCode::None,
+                "round {round}"
+            );
+            assert_eq!(
+                producer.end(&mut client, round % 3 != 0).await,
+                ErrorCode::None,
+                "round {round}"
+            );
+        }
+        assert_eq!(stable(&mut client).await.len(), 20, "version {version}");
+        while committed(&mut client, true).await == Err(ErrorCode::UnstableOffsetCommit) {}
+        assert_eq!(committed(&mut client, true).await, Ok(29));
+    }
+}
