@@ -724,20 +724,20 @@ async fn transactions_can_follow_each_other_without_a_pause() {
         let mut client = world.client_with_topic("t", 1).await;
         let mut producer = Producer::init(&mut client, version).await;
         for round in 0..30 {
+            // Sometimes the record is the first of its transaction, sometimes the offset.
+            let mut codes = Vec::new();
+            if round % 2 == 0 {
+                codes.push(producer.send(&mut client, "x").await);
+            }
+            codes.push(producer.commit_offset(&mut client, round).await);
+            if round % 2 == 1 {
+                codes.push(producer.send(&mut client, "x").await);
+            }
+            codes.push(producer.end(&mut client, round % 3 != 0).await);
             assert_eq!(
-                producer.send(&mut client, "x").await,
-                ErrorCode::None,
-                "round {round}"
-            );
-            assert_eq!(
-                producer.commit_offset(&mut client, round).await,
-                ErrorCode::None,
-                "round {round}"
-            );
-            assert_eq!(
-                producer.end(&mut client, round % 3 != 0).await,
-                ErrorCode::None,
-                "round {round}"
+                codes,
+                [ErrorCode::None; 3],
+                "version {version}, round {round}"
             );
         }
         assert_eq!(stable(&mut client).await.len(), 20, "version {version}");
