@@ -1,8 +1,11 @@
-//! Rows per second of one task: `cargo run --release -p flumen-connect-postgres --example rows -- postgres://user@host:port/database`
+//! Rows per second of one task: `cargo run --release -p flumen-connect-postgres --example rows --
+//! postgres://user@host:port/database`
 //!
-//! Writes rows of five columns and about 100 bytes into the table `flumen_rows` (dropped before and after), in transactions of several sizes: inserts by COPY, upserts
-//! of new keys, upserts of known keys. Every transaction moves the offsets too; whether it waits for the disk is the server's `fsync` and `synchronous_commit`.
-//! The clock runs while the task works, not while the next batch is made.
+//! Writes rows of five columns and about 100 bytes into the table `flumen_rows` (dropped before and
+//! after), in transactions of several sizes: inserts by COPY, upserts of new keys, upserts of known
+//! keys. Every transaction moves the offsets too; whether it waits for the disk is the server's
+//! `fsync` and `synchronous_commit`. The clock runs while the task works, not while the next batch
+//! is made.
 
 #![expect(clippy::disallowed_methods, reason = "measures time and connects")]
 

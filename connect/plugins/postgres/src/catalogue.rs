@@ -1,6 +1,7 @@
 //! The tables of the target: looked up once, made where they are missing.
 //!
-//! Owns the tables known so far. `sink.rs` asks for one before it opens a transaction; on any doubt about a table it calls [`Catalogue::forget`].
+//! Owns the tables known so far. `sink.rs` asks for one before it opens a transaction; on any doubt
+//! about a table it calls [`Catalogue::forget`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,9 +30,11 @@ impl Catalogue {
 
     /// The table of a topic; made from `records` when it is missing and that is wanted.
     ///
-    /// Made in its own transaction, before any row is written: a crash leaves an empty table at worst.
+    /// Made in its own transaction, before any row is written: a crash leaves an empty table at
+    /// worst.
     /// # Errors
-    /// [`TaskError::Fatal`]: there is none and it may not be made. [`TaskError::Retry`]: Postgres is not to be had.
+    /// [`TaskError::Fatal`]: there is none and it may not be made. [`TaskError::Retry`]: Postgres
+    /// is not to be had.
     pub(crate) async fn table<'a>(
         &mut self,
         client: &Client,
@@ -60,8 +63,9 @@ impl Catalogue {
     }
 }
 
-/// Runs a `CREATE TABLE IF NOT EXISTS`, if the table is not there. One at a time by an advisory lock: `IF NOT EXISTS` alone lets two collide in the catalogue, and asks
-/// for the right to create even where there is nothing to do.
+/// Runs a `CREATE TABLE IF NOT EXISTS`, if the table is not there. One at a time by an advisory
+/// lock: `IF NOT EXISTS` alone lets two collide in the catalogue, and asks for the right to create
+/// even where there is nothing to do.
 pub(crate) async fn create(client: &Client, name: &str, sql: &str) -> Result<(), TaskError> {
     let doing = |e: &tokio_postgres::Error| task_error(&format!("making table {name}"), e);
     let exists = "SELECT to_regclass($1) IS NOT NULL";

@@ -1,12 +1,17 @@
 //! Who owns which partition, and how far its rows are: one table in the target itself.
 //!
-//! Owns the statements on `_connect_offsets`; `sink.rs` calls them. A row per sink, topic and partition holds `epoch`, which every claim raises, and `next_offset`.
-//! A batch moves `next_offset` from its start to its end in the transaction of its rows, and only where the epoch is ours: whoever was overtaken changes no row.
+//! Owns the statements on `_connect_offsets`; `sink.rs` calls them. A row per sink, topic and
+//! partition holds `epoch`, which every claim raises, and `next_offset`. A batch moves
+//! `next_offset` from its start to its end in the transaction of its rows, and only where the epoch
+//! is ours: whoever was overtaken changes no row.
 //!
-//! 1. [`Claimant::claim`] when a task opens: takes each row's lock in sorted order, so it waits for a transaction of the earlier owner, raises the epoch and
-//!    reads the truth; 2. [`Claimant::advance`] first in each transaction; 3. [`Claimant::read_again`] after a lost connection: is it still ours, and did the
-//!    unanswered COMMIT take place? The epoch is not raised there: a COMMIT is sent only after `advance` was answered, so a transaction that could still commit
-//!    holds the row's lock, and the read waits for it. (Were it raised and that commit's answer lost too, we would fence ourselves.)
+//! 1. [`Claimant::claim`] when a task opens: takes each row's lock in sorted order, so it waits for
+//!    a transaction of the earlier owner, raises the epoch and reads the truth;
+//! 2. [`Claimant::advance`] first in each transaction;
+//! 3. [`Claimant::read_again`] after a lost connection: is it still ours, and did the unanswered
+//!    COMMIT take place? The epoch is not raised there: a COMMIT is sent only after `advance` was
+//!    answered, so a transaction that could still commit holds the row's lock, and the read waits
+//!    for it. (Were it raised and that answer lost too, we would fence ourselves.)
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +29,8 @@ use crate::table::table_name;
 
 /// After so long a claim looks who stands in its way.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The epoch of a new row: microseconds since 1970. So a row that was deleted by hand and made again is above all that its earlier owners hold.
+/// The epoch of a new row: microseconds since 1970. So a row that was deleted by hand and made
+/// again is above all that its earlier owners hold.
 const FIRST_EPOCH: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// What we hold of one partition.
@@ -67,10 +73,12 @@ impl Claimant {
         catalogue::create(client, &self.table, &sql).await
     }
 
-    /// Claims the partitions. An owner that stopped inside its transaction is ended: it would only be waited for, and will be fenced anyway.
+    /// Claims the partitions. An owner that stopped inside its transaction is ended: it would only
+    /// be waited for, and will be fenced anyway.
     ///
     /// # Errors
-    /// [`TaskError::Fatal`]: the table contradicts the topic; nothing is claimed then. [`TaskError::Retry`]: claim again, from the start.
+    /// [`TaskError::Fatal`]: the table contradicts the topic; nothing is claimed then.
+    /// [`TaskError::Retry`]: claim again, from the start.
     pub(crate) async fn claim(
         &self,
         options: &Options,
@@ -201,10 +209,12 @@ impl Claimant {
         self.compare(claims, &rows)
     }
 
-    /// Moves the offsets of `batches`, in the open transaction: takes the row locks before any work, and fences.
+    /// Moves the offsets of `batches`, in the open transaction: takes the row locks before any
+    /// work, and fences.
     ///
     /// # Errors
-    /// [`TaskError::Fenced`], naming who claimed; [`TaskError::Fatal`] when the batches do not begin where the table stands.
+    /// [`TaskError::Fenced`], naming who claimed; [`TaskError::Fatal`] when the batches do not
+    /// begin where the table stands.
     pub(crate) async fn advance(
         &self,
         client: &Client,
@@ -307,8 +317,9 @@ impl Claimant {
         }
     }
 
-    /// Sets offsets from outside, for a stopped connector: `None` forgets the partition, so that it begins anew. Fences whoever may still run: a row
-    /// that is set gets a higher epoch, one that is made again too.
+    /// Sets offsets from outside, for a stopped connector: `None` forgets the partition, so that it
+    /// begins anew. Fences whoever may still run: a row that is set gets a higher epoch, one that
+    /// is made again too.
     pub(crate) async fn alter(
         &self,
         client: &Client,

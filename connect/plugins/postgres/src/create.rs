@@ -1,8 +1,10 @@
 //! What a missing table should look like. Pure.
 //!
-//! Owns the rules of `auto.create`; `catalogue.rs` runs the statement. A column's type is, in this order: the one declared in `column.types`; the one of the
-//! records' schema; the narrowest that holds the values of the first batch (integers `bigint`, other numbers `double precision`, both `double precision`,
-//! text `text`, lists and objects `jsonb`, anything mixed, and what is null throughout, `text`). A later batch does not change it: declare what may vary.
+//! Owns the rules of `auto.create`; `catalogue.rs` runs the statement. A column's type is, in this
+//! order: the one declared in `column.types`; the one of the records' schema; the narrowest that
+//! holds the values of the first batch (integers `bigint`, other numbers `double precision`, both
+//! `double precision`, text `text`, lists and objects `jsonb`, anything mixed, and what is null
+//! throughout, `text`). A later batch does not change it: declare what may vary.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Values in Postgres' binary format. Pure.
 //!
-//! Owns which value fits which column and the bytes of each; `plan.rs` calls it. `COPY … BINARY` and
-//! array parameters use the same bytes per element: an i32 length (-1 is null) and the value.
+//! Owns which value fits which column and the bytes of each; `plan.rs` calls it. `COPY … BINARY`
+//! and array parameters use the same bytes per element: an i32 length (-1 is null) and the value.
 //!
 //! The column's type decides. What does not fit is an error that names the value; nothing is cut:
 //!

@@ -1,13 +1,15 @@
 //! What an error of Postgres asks of us. Pure.
 //!
-//! Owns the classes of SQLSTATE and the sentences for people. Every file that runs a statement asks here; what is retried, searched for or given up follows from it.
+//! Owns the classes of SQLSTATE and the sentences for people. Every file that runs a statement asks
+//! here; what is retried, searched for or given up follows from it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use flumen_connect::error::TaskError;
 
-/// The least pause before the same is tried again; the worker makes it longer each time, and says so once.
+/// The least pause before the same is tried again; the worker makes it longer each time, and says
+/// so once.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What follows from an error.
@@ -17,7 +19,8 @@ pub(crate) enum Class {
     Gone,
     /// The same may succeed later: locks, deadlocks, resources.
     Passing,
-    /// The rows are wrong: a value, a constraint, a trigger that refuses. Which, is found by halves.
+    /// The rows are wrong: a value, a constraint, a trigger that refuses. Which, is found by
+    /// halves.
     Data,
     /// The table is not what we think: a column or table gone, another type. Look again, once.
     Schema,
@@ -31,12 +34,14 @@ pub(crate) fn class(code: Option<&str>) -> Class {
         return Class::Gone;
     };
     match (code, &code[..2.min(code.len())]) {
-        // Read-only: the primary became a standby. 25P03: we were idle in a transaction. 26000: a pooler gave us another server.
+        // Read-only: the primary became a standby. 25P03: we were idle in a transaction. 26000: a
+        // pooler gave us another server.
         (_, "08") | ("57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03" | "26000", _) => {
             Class::Gone
         }
         (_, "40" | "53" | "57" | "58") | ("55P03" | "55006" | "25P02", _) => Class::Passing,
-        // 21000: two rows of one statement are the same to ON CONFLICT. 54000: a value too big for an index. 44000: WITH CHECK OPTION. P0001: RAISE.
+        // 21000: two rows of one statement are the same to ON CONFLICT. 54000: a value too big for
+        // an index. 44000: WITH CHECK OPTION. P0001: RAISE.
         (_, "21" | "22" | "23" | "44") | ("54000" | "P0001", _) => Class::Data,
         ("42501", _) => Class::Fatal,
         (_, "42" | "3F") | ("0A000", _) => Class::Schema,

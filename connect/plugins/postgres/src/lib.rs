@@ -1,7 +1,8 @@
 //! Exactly-once Postgres sink for flumen-connect.
 //!
-//! Records of topics become rows of tables: each once, whatever is killed, stopped or cut off on either side. A record's value must have named fields (a struct, or
-//! a JSON object); each goes to the column of its name, and the column's type decides how (table in `encode.rs`).
+//! Records of topics become rows of tables: each once, whatever is killed, stopped or cut off on
+//! either side. A record's value must have named fields (a struct, or a JSON object); each goes to
+//! the column of its name, and the column's type decides how (table in `encode.rs`).
 //!
 //! ```
 //! use flumen_connect::registry::Registry;
@@ -21,21 +22,28 @@
 //! assert!(sink.config().validate(&props).is_empty());
 //! ```
 //!
-//! **How it is exact.** Rows and next offsets are written in one transaction. The offsets stand in `_connect_offsets` of the same database, a row per connector,
-//! topic and partition, with an epoch that every new owner raises; a batch first moves `next_offset` from its start to its end *where the epoch is still its own*,
-//! and writes nothing otherwise. Kafka's group offsets only show the lag. A primary key is not needed for it.
+//! **How it is exact.** Rows and next offsets are written in one transaction. The offsets stand in
+//! `_connect_offsets` of the same database, a row per connector, topic and partition, with an epoch
+//! that every new owner raises; a batch first moves `next_offset` from its start to its end *where
+//! the epoch is still its own*, and writes nothing otherwise. Kafka's group offsets only show the
+//! lag. A primary key is not needed for it.
 //!
-//! **What the role needs**: INSERT (upsert: UPDATE and SELECT too; deletes: DELETE) on the tables, all of these on `_connect_offsets`; CREATE on the schema
-//! only where one of them is to be made. To end a stopped predecessor's connection it needs no more than being the same role.
+//! **What the role needs**: INSERT (upsert: UPDATE and SELECT too; deletes: DELETE) on the tables,
+//! all of these on `_connect_offsets`; CREATE on the schema only where one of them is to be made.
+//! To end a stopped predecessor's connection it needs no more than being the same role.
 //!
-//! **Errors.** What may pass (connection, locks, deadlocks, full disk) is tried again with the same batch. Rows that Postgres refuses are found by halves and given back, each with
-//! its reason, for `errors.tolerance` to decide. A missing table, column or right stops the task and is named.
+//! **Errors.** What may pass (connection, locks, deadlocks, full disk) is tried again with the same
+//! batch. Rows that Postgres refuses are found by halves and given back, each with its reason, for
+//! `errors.tolerance` to decide. A missing table, column or right stops the task and is named.
 //!
-//! **Not there yet**: TLS, several connections of one task, columns added by themselves (`auto.evolve`), `pk.mode=kafka`.
+//! **Not there yet**: TLS, several connections of one task, columns added by themselves
+//! (`auto.evolve`), `pk.mode=kafka`.
 //!
-//! The files: `sink.rs` is the task and the order of its work; `claims.rs` the offsets table and the fence; `catalogue.rs` the tables and `create.rs` how a
-//! missing one is made; `plan.rs` turns records into statements of `table.rs` and bytes of `encode.rs` and `numeric.rs`; `writer.rs` runs them; `failure.rs`
-//! says what an error asks of us; `session.rs` is the only file that opens a connection.
+//! The files: `sink.rs` is the task and the order of its work; `claims.rs` the offsets table and
+//! the fence; `catalogue.rs` the tables and `create.rs` how a missing one is made; `plan.rs` turns
+//! records into statements of `table.rs` and bytes of `encode.rs` and `numeric.rs`; `writer.rs`
+//! runs them; `failure.rs` says what an error asks of us; `session.rs` is the only file that opens
+//! a connection.
 
 mod catalogue;
 mod claims;
@@ -54,7 +62,8 @@ pub use sink::PostgresSink;
 
 use flumen_connect::registry::Registry;
 
-/// Adds the Postgres sink: `PostgresSink`, also under the full name `flumen.connect.postgres.PostgresSinkConnector`.
+/// Adds the Postgres sink: `PostgresSink`, also under the full name
+/// `flumen.connect.postgres.PostgresSinkConnector`.
 #[must_use]
 pub fn register(registry: Registry) -> Registry {
     registry.sink(

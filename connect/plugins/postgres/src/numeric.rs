@@ -1,18 +1,21 @@
 //! Decimal numbers in Postgres' `numeric` format. Pure.
 //!
-//! Owns the digits: every number that JSON, text or a Connect decimal can say, without a float in between. Called by `encode.rs`.
+//! Owns the digits: every number that JSON, text or a Connect decimal can say, without a float in
+//! between. Called by `encode.rs`.
 
 use bytes::{BufMut, BytesMut};
 use flumen_connect::value::Value;
 
 use crate::encode::integer;
 
-/// More digits than this on either side of the point are refused (Postgres: 131,072 before it, 16,383 behind it).
+/// More digits than this on either side of the point are refused (Postgres: 131,072 before it,
+/// 16,383 behind it).
 const DIGITS_MAX: i64 = 16_000;
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xC000;
 
-/// Appends `value`: i16 groups, i16 weight of the first group, u16 sign, u16 digits behind the point, then the groups of four decimal digits.
+/// Appends `value`: i16 groups, i16 weight of the first group, u16 sign, u16 digits behind the
+/// point, then the groups of four decimal digits.
 ///
 /// `None` where it is no number, or has too many digits. Source: Postgres `numeric_recv`.
 pub(crate) fn put_numeric(value: &Value, out: &mut BytesMut) -> Option<()> {
@@ -63,7 +66,8 @@ fn put(text: &str, out: &mut BytesMut) -> Option<()> {
     Some(())
 }
 
-/// Groups of four digits that align at the point, without zeros at either end, and the weight of the first: it counts 10000^weight.
+/// Groups of four digits that align at the point, without zeros at either end, and the weight of
+/// the first: it counts 10000^weight.
 fn groups(digits: &[u8], point: i64) -> Option<(i16, Vec<u16>)> {
     let lead = usize::try_from((-point).rem_euclid(4)).ok()?;
     let mut aligned = vec![0; lead];

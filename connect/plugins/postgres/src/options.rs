@@ -1,6 +1,7 @@
 //! The options of the Postgres sink. Pure.
 //!
-//! Owns their names, defaults and sentences, and what contradicts. Names are those of Confluent's and Debezium's JDBC sinks where one of them has the option.
+//! Owns their names, defaults and sentences, and what contradicts. Names are those of Confluent's
+//! and Debezium's JDBC sinks where one of them has the option.
 
 use std::time::Duration;
 

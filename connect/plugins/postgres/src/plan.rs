@@ -1,10 +1,12 @@
 //! From records to statements with their bytes. Pure.
 //!
-//! Owns which column each field goes to, the net effect of a batch per key, and which rows go into one statement. `sink.rs` calls [`plan`] before it opens a
-//! transaction, `writer.rs` runs the statements; so whatever a record's values forbid is known before anything is sent.
+//! Owns which column each field goes to, the net effect of a batch per key, and which rows go into
+//! one statement. `sink.rs` calls [`plan`] before it opens a transaction, `writer.rs` runs the
+//! statements; so whatever a record's values forbid is known before anything is sent.
 //!
-//! Example, upsert by `id`: `{id:1,a:1} {id:2,a:2} {id:1,b:3}` becomes two rows, `{1,a:1,b:3}` and `{2,a:2}`: fields that the newer record does not name
-//! stay as the older one set them. After a tombstone of the key nothing of the older ones stays.
+//! Example, upsert by `id`: `{id:1,a:1} {id:2,a:2} {id:1,b:3}` becomes two rows, `{1,a:1,b:3}` and
+//! `{2,a:2}`: fields that the newer record does not name stay as the older one set them. After a
+//! tombstone of the key nothing of the older ones stays.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -107,7 +109,8 @@ struct Rows<'t> {
     table: &'t Table,
     key: &'t [usize],
     bytes: BytesMut,
-    /// Per row and column of the table a range of `bytes`; an empty one: the record says nothing of it.
+    /// Per row and column of the table a range of `bytes`; an empty one: the record says nothing of
+    /// it.
     cells: Vec<Range<usize>>,
     deletes: Vec<bool>,
     /// The column of the n-th field of the record before.
@@ -181,7 +184,8 @@ impl<'t> Rows<'t> {
         Ok(())
     }
 
-    /// The primary key from the record's key: its fields of these names, or all of it as the one column.
+    /// The primary key from the record's key: its fields of these names, or all of it as the one
+    /// column.
     fn encode_key(&mut self, key: &Value) -> Result<(), Wrong> {
         match fields(key) {
             Some(fields) => {
@@ -235,8 +239,8 @@ impl<'t> Rows<'t> {
         Ok(())
     }
 
-    /// The net effect per key: deletes of keys that had a tombstone, then what is there at the end. Sorted by key, so that two tasks that touch the same rows
-    /// do not deadlock.
+    /// The net effect per key: deletes of keys that had a tombstone, then what is there at the end.
+    /// Sorted by key, so that two tasks that touch the same rows do not deadlock.
     fn upsert(&mut self, options: &Options) -> Vec<Statement> {
         let width = self.table.columns.len();
         // Per key: its last row, and whether a tombstone stood among its records.
@@ -337,7 +341,8 @@ impl<'t> Rows<'t> {
         pieces
     }
 
-    /// One array per column: one dimension, may hold nulls, the element's type, length, first index 1, the elements.
+    /// One array per column: one dimension, may hold nulls, the element's type, length, first index
+    /// 1, the elements.
     fn arrays(&self, columns: &[usize], rows: &[usize]) -> Vec<Bytes> {
         let length = i32::try_from(rows.len()).expect("batch.size is an i32");
         let array = |column: &usize| {

@@ -1,6 +1,8 @@
-//! One connection to Postgres. The driver of this crate: sockets, tasks and time are touched here only.
+//! One connection to Postgres. The driver of this crate: sockets, tasks and time are touched here
+//! only.
 //!
-//! Owns the connection's task. `sink.rs` opens one per task and drops it whenever its state is in doubt: Postgres rolls back then.
+//! Owns the connection's task. `sink.rs` opens one per task and drops it whenever its state is in
+//! doubt: Postgres rolls back then.
 
 use std::time::Duration;
 
@@ -33,7 +35,8 @@ impl Session {
     /// Connects, with the time-outs that keep a stopped worker from holding locks for ever.
     ///
     /// # Errors
-    /// [`TaskError::Retry`] when nobody answers or the server is starting; [`TaskError::Fatal`] when it refuses us.
+    /// [`TaskError::Retry`] when nobody answers or the server is starting; [`TaskError::Fatal`]
+    /// when it refuses us.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the driver file of the crate"

@@ -2,12 +2,17 @@
 //!
 //! Owns the task and the order of its work:
 //!
-//! 1. statements and their bytes are made from the records (`plan.rs`): what no table would take is known before anything is sent;
-//! 2. `BEGIN`; 3. the offsets of the batches move from start to end where the epoch is ours (`claims.rs`): this takes the row locks and fences;
-//! 4. the rows (`writer.rs`); 5. `COMMIT`.
+//! 1. statements and their bytes are made from the records (`plan.rs`): what no table would take
+//!    is known before anything is sent;
+//! 2. `BEGIN`;
+//! 3. the offsets of the batches move from start to end where the epoch is ours (`claims.rs`): this
+//!    takes the row locks and fences;
+//! 4. the rows (`writer.rs`);
+//! 5. `COMMIT`.
 //!
-//! Rows that Postgres refuses are searched for by halves. When the connection breaks, nobody knows whether a COMMIT took place: the next call connects again,
-//! sees whether the partitions are still ours, and reads the answer in `next_offset`.
+//! Rows that Postgres refuses are searched for by halves. When the connection breaks, nobody knows
+//! whether a COMMIT took place: the next call connects again, sees whether the partitions are still
+//! ours, and reads the answer in `next_offset`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,7 +46,8 @@ impl SinkConnector for PostgresSink {
         config_def()
     }
 
-    /// Contradictions are errors. A database that does not answer is a warning: the task waits for it.
+    /// Contradictions are errors. A database that does not answer is a warning: the task waits for
+    /// it.
     async fn validate(&self, settings: &Settings) -> Vec<Finding> {
         let options = Options::new(settings);
         let mut findings = options.contradictions();
@@ -95,7 +101,8 @@ struct PostgresSinkTask {
     options: Options,
     claimant: Option<Claimant>,
     claims: Claims,
-    /// `None` before `open`, and whenever the state of the connection is in doubt: after an error, while a call uses it (so also when that is dropped).
+    /// `None` before `open`, and whenever the state of the connection is in doubt: after an error,
+    /// while a call uses it (so also when that is dropped).
     session: Option<(Session, Writer)>,
     catalogue: Catalogue,
 }
@@ -280,7 +287,8 @@ impl PostgresSinkTask {
             .find(|batch| next(batch) != Some(batch.next_offset))
         {
             None => Ok(true),
-            // A failover to a copy that lags loses rows and offsets together: whoever opens again replays from there.
+            // A failover to a copy that lags loses rows and offsets together: whoever opens again
+            // replays from there.
             Some(batch) => Err(TaskError::fatal(format!(
                 "partition {}: the database went back or was changed: offset {:?} comes next there, we were at {}; restart the task to go on from there",
                 batch.topic_partition,
@@ -290,7 +298,8 @@ impl PostgresSinkTask {
         }
     }
 
-    /// The transaction, again where a table was not what it was taken for, or rows must be searched for.
+    /// The transaction, again where a table was not what it was taken for, or rows must be searched
+    /// for.
     async fn transactions(
         &mut self,
         client: &Client,
@@ -402,7 +411,8 @@ impl PostgresSinkTask {
         claimant.advance(client, &self.claims, batches).await
     }
 
-    /// Writes the records by halves until the refused ones are found; commits if there is none (rows were only the same to ON CONFLICT).
+    /// Writes the records by halves until the refused ones are found; commits if there is none
+    /// (rows were only the same to ON CONFLICT).
     async fn search(
         &self,
         client: &Client,

@@ -1,6 +1,7 @@
 //! Names of tables and columns, and the statements that write rows. Pure.
 //!
-//! Owns quoting and SQL text. `plan.rs` chooses statement and columns, `catalogue.rs` reads what a table looks like.
+//! Owns quoting and SQL text. `plan.rs` chooses statement and columns, `catalogue.rs` reads what a
+//! table looks like.
 
 use std::fmt::Write as _;
 
@@ -48,7 +49,8 @@ impl Table {
         self.columns.iter().position(named)
     }
 
-    /// Indexes of the primary key's columns, in the order of `pk.fields`; `Err` names one that is not there.
+    /// Indexes of the primary key's columns, in the order of `pk.fields`; `Err` names one that is
+    /// not there.
     pub(crate) fn key_columns(&self, options: &Options) -> Result<Vec<usize>, String> {
         let index = |name: &String| {
             self.column(name.as_bytes(), 0).ok_or_else(|| {
@@ -59,7 +61,8 @@ impl Table {
         options.pk_fields.iter().map(index).collect()
     }
 
-    /// `COPY … FROM STDIN BINARY` for these columns; `None` where one of them has no binary form here.
+    /// `COPY … FROM STDIN BINARY` for these columns; `None` where one of them has no binary form
+    /// here.
     pub(crate) fn copy(&self, columns: &[usize]) -> Option<String> {
         let casts = |index: &usize| self.columns[*index].encoding.needs_cast();
         if columns.is_empty() || columns.iter().any(casts) {

@@ -1,7 +1,8 @@
 //! Runs planned statements inside the transaction that `sink.rs` opened.
 //!
-//! Owns the prepared statements of a connection. When Postgres refuses rows, [`Writer::search`] finds which: by halves, under savepoints, each half on top of
-//! those before it, so that it decides as if the records came one by one. It never begins or ends a transaction.
+//! Owns the prepared statements of a connection. When Postgres refuses rows, [`Writer::search`]
+//! finds which: by halves, under savepoints, each half on top of those before it, so that it
+//! decides as if the records came one by one. It never begins or ends a transaction.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -67,7 +68,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes records `0..count` but those that Postgres refuses, and says which and why. `plan` makes the statements of a range of them.
+    /// Writes records `0..count` but those that Postgres refuses, and says which and why. `plan`
+    /// makes the statements of a range of them.
     ///
     /// # Errors
     /// Whatever is not about rows.

@@ -1,4 +1,5 @@
-//! The connection and the server die at every point of a transaction; the table has no key, so a row written twice would show.
+//! The connection and the server die at every point of a transaction; the table has no key, so a
+//! row written twice would show.
 
 use std::sync::Arc;
 

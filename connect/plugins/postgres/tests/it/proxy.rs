@@ -143,7 +143,8 @@ impl Link {
                             Some((_, Action::Kill)) => { self.server.crash(); self.acted.notify_one(); return }
                             Some((_, Action::Stall)) => {
                                 self.acted.notify_one();
-                                // The server may end the connection; the client hears of it as it would when it wakes.
+                                // The server may end the connection; the client hears of it as it
+                                // would when it wakes.
                                 let _ = from_server.read(&mut buf).await;
                                 return;
                             }

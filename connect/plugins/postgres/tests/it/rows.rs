@@ -235,6 +235,28 @@ async fn a_column_that_is_added_is_seen_and_one_that_is_gone_is_named() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_dropped_meanwhile_is_made_again_or_missed() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let mut task = harness::task(&server.host(), &[("auto.create", "true")]);
+    let _ = open(&mut *task, "one", &[0]).await;
+    let _ = write(&mut *task, &[numbers(0, 0, 5)]).await.unwrap();
+    let _ = server.query("DROP TABLE flights").await;
+    let _ = write(&mut *task, &[numbers(0, 5, 8)]).await.unwrap();
+    assert_eq!(server.query("SELECT count(*) FROM flights").await, ["3"]);
+    let mut task = harness::task(&server.host(), &[]);
+    let _ = open(&mut *task, "two", &[0]).await;
+    let _ = write(&mut *task, &[numbers(0, 8, 9)]).await.unwrap();
+    let _ = server.query("DROP TABLE flights").await;
+    let missed = write(&mut *task, &[numbers(0, 9, 10)]).await.unwrap_err();
+    assert!(
+        matches!(&missed, TaskError::Fatal(why) if why.to_string().contains("does not exist")),
+        "{missed}"
+    );
+}
+
+#[tokio::test]
 async fn an_upsert_without_an_index_on_its_key_says_what_is_missing() {
     let Some(server) = Server::start().await else {
         return;

@@ -1,6 +1,7 @@
 //! A private PostgreSQL: a directory, a socket in it, a process that dies with the test.
 //!
-//! The cluster is made once per machine and version (`initdb`, 0.8 s) and copied for each test. Postgres refuses to run as root: then it runs as `postgres`.
+//! The cluster is made once per machine and version (`initdb`, 0.8 s) and copied for each test.
+//! Postgres refuses to run as root: then it runs as `postgres`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ fn is_root() -> bool {
     own.is_ok_and(|uid| uid == 0)
 }
 
-/// A command that runs as somebody Postgres accepts, and gets SIGQUIT (to Postgres: stop at once) when the thread that started it ends.
+/// A command that runs as somebody Postgres accepts, and gets SIGQUIT (to Postgres: stop at once)
+/// when the thread that started it ends.
 fn command(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     let _ = command.args(["--pdeathsig", "QUIT"]);

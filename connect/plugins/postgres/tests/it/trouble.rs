@@ -6,7 +6,8 @@ use flumen_connect::record::SinkBatch;
 use crate::harness::{self, numbers, open, values, write};
 use crate::server::Server;
 
-/// Writes as the worker does with errors.tolerance=all: without the refused records, until it works. The offsets refused, with the reasons.
+/// Writes as the worker does with errors.tolerance=all: without the refused records, until it
+/// works. The offsets refused, with the reasons.
 async fn write_tolerant(
     task: &mut dyn flumen_connect::sink::SinkTask,
     mut batches: Vec<SinkBatch>,
