@@ -1,3 +1,5 @@
+//! The rules of producers one by one, and dedup against remembering everything.
+
 use super::*;
 use flumen_protocol::batch::RecordBatch;
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};

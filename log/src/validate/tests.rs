@@ -1,3 +1,5 @@
+//! Every rule of validation, by the error it gives.
+
 use super::*;
 use crate::config::{CleanupPolicy, LogConfig};
 use bytes::BytesMut;
