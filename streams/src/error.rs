@@ -145,15 +145,17 @@ pub enum StreamsError {
         /// What is wrong.
         reason: String,
     },
-    /// Another process runs under this one's identity (the same state folder copied, or a process that was thought dead).
+    /// Another process runs under this one's identity (the state folder was copied, or this process was thought dead).
     /// It goes on; this one stopped, and nothing it did since its last commit counts.
     #[error(
-        "fenced: another instance took over the transactional id {transactional_id}; this one has stopped, what it had not committed is void ({error})"
+        "fenced: {by} took over the identity {identity}; this one has stopped, what it had not committed is void ({error})"
     )]
     Fenced {
-        /// The identity that both claimed.
-        transactional_id: String,
-        /// Who said so.
+        /// The transactional id, and name of the group member, that both claimed.
+        identity: String,
+        /// Who has it now, as far as the group knows.
+        by: String,
+        /// What the cluster said.
         error: flumen_client::ClientError,
     },
     /// Records that were to be read next are gone, under [`PositionLost::Stop`](crate::PositionLost::Stop).

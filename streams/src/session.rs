@@ -346,6 +346,7 @@ impl Session {
                 tracing::warn!(%error, "could not read; trying again");
                 self.app.pause(PAUSE_FIRST).await;
             }
+            Err(error) if error.is_fenced() => return Err(self.fenced(error).await),
             Err(error) => return Err(error.into()),
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What a session does when something broke: a lost position, a step that failed, an engine that is gone.
 
-use flumen_client::ClientError;
+use flumen_client::{Admin, ClientError, GroupMember};
 use flumen_protocol::id::TopicPartition;
 
 use super::connect::{connect_producer, start_worker};
@@ -89,7 +89,7 @@ impl Session {
         self.stop_step().await;
         match &broken {
             Broken::Client(error) if self.closing => return Err(error.clone().into()),
-            Broken::Client(error) => self.judge(error)?,
+            Broken::Client(error) => self.judge(error).await?,
             Broken::Engine(error) if self.app.config.on_error == OnError::Stop => {
                 return Err(error.clone().into());
             }
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// Whether an error of the cluster can be cured by starting again.
-    fn judge(&self, error: &ClientError) -> Result<(), StreamsError> {
+    async fn judge(&self, error: &ClientError) -> Result<(), StreamsError> {
         match error {
             // The broker aborts a transaction that is open for too long, and its producer is fenced: that is our own doing.
             ClientError::Fenced(_)
@@ -134,13 +134,7 @@ impl Session {
                 tracing::warn!(%error, "the transaction was open for too long and is void; starting again from the last commit");
                 Ok(())
             }
-            ClientError::Fenced(_) => {
-                let transactional_id = self.app.transactional_id(self.index);
-                Err(StreamsError::Fenced {
-                    transactional_id,
-                    error: error.clone(),
-                })
-            }
+            ClientError::Fenced(_) => Err(self.fenced(error.clone()).await),
             ClientError::Unavailable(_)
             | ClientError::Timeout(_)
             | ClientError::Rebalance(_)
@@ -151,6 +145,30 @@ impl Session {
                 Ok(())
             }
             _ => Err(error.clone().into()),
+        }
+    }
+
+    /// The end of this instance: somebody else is who it was. The group knows where that one runs.
+    pub(super) async fn fenced(&self, error: ClientError) -> StreamsError {
+        let admin = Admin::new(&self.app.client);
+        let group = admin.describe_group(&self.app.config.application_id).await;
+        let name = self.app.instance_id(self.index);
+        let mine = self.consumer.group_metadata().member_id;
+        let other = group.ok().and_then(|group| {
+            let same_name = |member: &GroupMember| {
+                member.group_instance_id == name && name.is_some() && member.member_id != mine
+            };
+            group.members.into_iter().find(same_name)
+        });
+        let by = other.map_or_else(
+            || "another process".to_owned(),
+            |member| format!("member {} at {}", member.member_id, member.host),
+        );
+        let identity = self.app.transactional_id(self.index);
+        StreamsError::Fenced {
+            identity,
+            by,
+            error,
         }
     }
 }
