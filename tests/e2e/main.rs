@@ -12,6 +12,7 @@ mod kcat;
 mod random;
 mod restart;
 mod server;
+mod streams;
 mod wire;
 
 use std::path::PathBuf;

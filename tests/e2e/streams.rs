@@ -27,10 +27,7 @@ const CHILD: &str = "FLUMEN_TEST_STREAMS_CHILD";
 fn word_count() -> Topology {
     let builder = StreamsBuilder::new();
     builder
-        .stream(
-            "lines",
-            Consumed::with(serdes::nothing(), serdes::string()),
-        )
+        .stream("lines", Consumed::with(serdes::nothing(), serdes::string()))
         .flat_map_values(|line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
         .group_by(
             |_, word| word.clone(),
@@ -63,7 +60,10 @@ impl World {
         let client = Client::connect(ClientConfig::new(&server.address())).await;
         let client = client.expect("the broker answers");
         let topics = ["lines", "counts"].map(|topic| NewTopic::new(topic, PARTITIONS));
-        Admin::new(&client).ensure_topics(&topics).await.expect("topics");
+        Admin::new(&client)
+            .ensure_topics(&topics)
+            .await
+            .expect("topics");
         let producer = Producer::new(&client, ProducerConfig::default()).await;
         let producer = producer.expect("a producer");
         World {
@@ -77,7 +77,9 @@ impl World {
     async fn write(&mut self, random: &mut Random, lines: usize) {
         let mut deliveries = Vec::new();
         for _ in 0..lines {
-            let words: Vec<String> = (0..5).map(|_| format!("w{}", random.below(WORDS))).collect();
+            let words: Vec<String> = (0..5)
+                .map(|_| format!("w{}", random.below(WORDS)))
+                .collect();
             for word in &words {
                 *self.expected.entry(word.clone()).or_default() += 1;
             }
@@ -99,13 +101,24 @@ impl World {
         let mut counts: BTreeMap<String, i64> = BTreeMap::new();
         let deadline = Instant::now() + PATIENCE;
         while counts != self.expected {
-            assert!(Instant::now() < deadline, "expected {:?}, found {counts:?}", self.expected);
-            for record in consumer.poll(Duration::from_millis(200)).await.expect("records") {
+            assert!(
+                Instant::now() < deadline,
+                "expected {:?}, found {counts:?}",
+                self.expected
+            );
+            for record in consumer
+                .poll(Duration::from_millis(200))
+                .await
+                .expect("records")
+            {
                 let word = String::from_utf8(record.key.expect("a key").to_vec()).expect("a word");
                 let count = record.value.expect("a value");
                 let count = i64::from_be_bytes(count[..].try_into().expect("eight bytes"));
                 let before = counts.insert(word.clone(), count);
-                assert!(!exact || before < Some(count), "{word}: {count} after {before:?}");
+                assert!(
+                    !exact || before < Some(count),
+                    "{word}: {count} after {before:?}"
+                );
             }
         }
         consumer.close().await;
@@ -130,7 +143,11 @@ impl Process {
     fn start(broker: &str, folder: &Path) -> Process {
         let me = std::env::current_exe().expect("this test");
         let mut child = Command::new(me)
-            .args(["--exact", "streams::counts_are_exact_whatever_is_killed", "--nocapture"])
+            .args([
+                "--exact",
+                "streams::counts_are_exact_whatever_is_killed",
+                "--nocapture",
+            ])
             .env(CHILD, format!("{broker} {}", folder.display()))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -143,10 +160,20 @@ impl Process {
 
     /// Waits until all its tasks run: how many records were restored, and stores from nothing although they had a position.
     fn running(&mut self) -> (u64, u64) {
-        let line = self.says.by_ref().map_while(Result::ok).find(|line| line.starts_with("running "));
+        let line = self
+            .says
+            .by_ref()
+            .map_while(Result::ok)
+            .find(|line| line.starts_with("restored: "));
         let line = line.expect("the application runs");
-        let mut numbers = line.split(' ').skip(1).map(|number| number.parse().expect("a number"));
-        (numbers.next().expect("restored"), numbers.next().expect("wiped"))
+        let mut numbers = line
+            .split(' ')
+            .skip(1)
+            .map(|number| number.parse().expect("a number"));
+        (
+            numbers.next().expect("restored"),
+            numbers.next().expect("wiped"),
+        )
     }
 
     fn kill(&mut self) {
@@ -170,7 +197,10 @@ async fn run_for_ever(task: &str) -> ! {
     assert!(streams.running().await, "it runs");
     let metrics = streams.metrics();
     let restored = StreamsMetrics::get(&metrics.restored_records);
-    println!("\nrunning {restored} {}", StreamsMetrics::get(&metrics.full_restores));
+    println!(
+        "\nrestored: {restored} {}",
+        StreamsMetrics::get(&metrics.full_restores)
+    );
     panic!("stopped by itself: {:?}", streams.stopped().await);
 }
 
@@ -209,17 +239,26 @@ fn counts_are_exact_whatever_is_killed() {
         process = Process::start(&server.address(), folder.path());
         let (restored, _) = process.running();
         println!("restored at the end: {restored} of {logged}");
-        assert!(restored * 2 < logged, "only the tail of the changelog: {restored} of {logged}");
+        assert!(
+            restored * 2 < logged,
+            "only the tail of the changelog: {restored} of {logged}"
+        );
     });
 }
 
 async fn changelog_end(client: &Client) -> u64 {
-    let consumer = Consumer::new(client, ConsumerConfig::default()).await.expect("a consumer");
+    let consumer = Consumer::new(client, ConsumerConfig::default())
+        .await
+        .expect("a consumer");
     let topic = "word-count-counts-changelog";
-    let partitions: Vec<_> = (0..PARTITIONS).map(|p| flumen_client::TopicPartition::new(topic, p)).collect();
+    let partitions: Vec<_> = (0..PARTITIONS)
+        .map(|p| flumen_client::TopicPartition::new(topic, p))
+        .collect();
     let ends = consumer.end_offsets(&partitions).await.expect("offsets");
     consumer.close().await;
-    ends.values().map(|end| u64::try_from(*end).unwrap_or(0)).sum()
+    ends.values()
+        .map(|end| u64::try_from(*end).unwrap_or(0))
+        .sum()
 }
 
 #[test]
@@ -229,14 +268,19 @@ fn instances_share_the_work_and_take_it_over() {
     let folders = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
     runtime().block_on(async {
         let mut world = World::new(&server).await;
-        let start = |at: usize| KafkaStreams::start(word_count(), config(&server.address(), folders[at].path()));
+        let start = |at: usize| {
+            KafkaStreams::start(word_count(), config(&server.address(), folders[at].path()))
+        };
         let first = start(0).await.expect("it starts");
         assert!(first.running().await);
         world.write(&mut random, 300).await;
         let second = start(1).await.expect("it starts");
         let deadline = Instant::now() + PATIENCE;
         while StreamsMetrics::get(&second.metrics().engine.records_in) == 0 {
-            assert!(Instant::now() < deadline, "the second instance gets no work");
+            assert!(
+                Instant::now() < deadline,
+                "the second instance gets no work"
+            );
             world.write(&mut random, 100).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -272,8 +316,12 @@ fn the_older_of_two_with_one_identity_stops_and_says_so() {
         let newer = KafkaStreams::start(word_count(), config(&server.address(), folders[1].path()));
         let newer = newer.await.expect("it starts");
         world.write(&mut random, 200).await;
-        let stopped = tokio::time::timeout(PATIENCE, older.stopped()).await.expect("it stops");
-        let Err(StreamsError::Fenced { .. }) = &stopped else { panic!("{stopped:?}") };
+        let stopped = tokio::time::timeout(PATIENCE, older.stopped())
+            .await
+            .expect("it stops");
+        let Err(StreamsError::Fenced { .. }) = &stopped else {
+            panic!("{stopped:?}")
+        };
         println!("{}", stopped.unwrap_err());
         assert_eq!(older.state(), StreamsState::Error);
         world.outputs_are_right(true).await;
@@ -290,12 +338,19 @@ fn at_least_once_goes_on_where_it_closed() {
         let mut world = World::new(&server).await;
         let mut config = config(&server.address(), folder.path());
         config.guarantee = ProcessingGuarantee::AtLeastOnce;
-        let streams = KafkaStreams::start(word_count(), config.clone()).await.expect("it starts");
+        let streams = KafkaStreams::start(word_count(), config.clone())
+            .await
+            .expect("it starts");
         assert!(streams.running().await);
         world.write(&mut random, 300).await;
         world.outputs_are_right(false).await;
-        streams.close().await.expect("it closes, and commits its positions");
-        let streams = KafkaStreams::start(word_count(), config).await.expect("it starts");
+        streams
+            .close()
+            .await
+            .expect("it closes, and commits its positions");
+        let streams = KafkaStreams::start(word_count(), config)
+            .await
+            .expect("it starts");
         world.write(&mut random, 300).await;
         world.outputs_are_right(false).await;
         streams.close().await.expect("it closes");

@@ -1,5 +1,7 @@
 //! What a session does when something broke: a lost position, a step that failed, an engine that is gone.
 
+use std::time::Duration;
+
 use flumen_client::{Admin, ClientError, GroupMember};
 use flumen_protocol::id::TopicPartition;
 
@@ -10,6 +12,10 @@ use crate::config::{OnError, PositionLost};
 use crate::error::{EngineError, StreamsError};
 use crate::metrics::StreamsMetrics;
 use crate::runtime;
+
+/// How often and how long a fenced instance asks who fenced it.
+const NAME_TRIES: u32 = 10;
+const NAME_PAUSE: Duration = Duration::from_millis(300);
 
 /// Why the engine has to be made anew.
 pub(super) enum Broken {
@@ -150,16 +156,15 @@ impl Session {
 
     /// The end of this instance: somebody else is who it was. The group knows where that one runs.
     pub(super) async fn fenced(&self, error: ClientError) -> StreamsError {
-        let admin = Admin::new(&self.app.client);
-        let group = admin.describe_group(&self.app.config.application_id).await;
-        let name = self.app.instance_id(self.index);
-        let mine = self.consumer.group_metadata().member_id;
-        let other = group.ok().and_then(|group| {
-            let same_name = |member: &GroupMember| {
-                member.group_instance_id == name && name.is_some() && member.member_id != mine
-            };
-            group.members.into_iter().find(same_name)
-        });
+        let mut other = None;
+        // The other one first claims the transactional id, then the place in the group.
+        for _ in 0..NAME_TRIES {
+            other = self.who_is_it().await;
+            if other.is_some() {
+                break;
+            }
+            self.app.pause(NAME_PAUSE).await;
+        }
         let by = other.map_or_else(
             || "another process".to_owned(),
             |member| format!("member {} at {}", member.member_id, member.host),
@@ -170,5 +175,17 @@ impl Session {
             by,
             error,
         }
+    }
+
+    /// The member of the group that bears our name and is not us.
+    async fn who_is_it(&self) -> Option<GroupMember> {
+        let name = self.app.instance_id(self.index)?;
+        let mine = self.consumer.group_metadata().member_id;
+        let admin = Admin::new(&self.app.client);
+        let group = admin.describe_group(&self.app.config.application_id).await;
+        let mut members = group.ok()?.members.into_iter();
+        members.find(|member| {
+            member.group_instance_id.as_ref() == Some(&name) && member.member_id != mine
+        })
     }
 }
