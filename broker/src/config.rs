@@ -187,7 +187,7 @@ properties! {
     max_connections_per_ip: i32 = "1000", "max.connections.per.ip", 0..=i32::MAX;
     /// A connection that says nothing for so long is closed.
     connections_max_idle_ms: i64 = "600000", "connections.max.idle.ms", 1..=i64::MAX;
-    /// Request bytes held in memory at once; beyond that no connection is read. -1 means a quarter of the machine's memory.
+    /// Request bytes held in memory at once; beyond that no large request is read. -1 means 512 MiB.
     queued_max_request_bytes: i64 = "-1", "queued.max.request.bytes", -1..=i64::MAX;
     /// Whether a metadata request or a consumer may create a topic.
     auto_create_topics_enable: bool = "true", "auto.create.topics.enable";

@@ -132,8 +132,7 @@ impl Server {
     }
 }
 
-/// Used where `queued.max.request.bytes` does not say: half of what small machines have left, and enough for five of the largest
-/// requests.
+/// What `queued.max.request.bytes` is where it is not set: room for five of the largest requests.
 const DEFAULT_REQUEST_MEMORY: usize = 512 << 20;
 
 /// One connection's place among the allowed ones.

@@ -307,7 +307,9 @@ async fn only_what_was_committed_is_seen_and_only_once() {
     }
     let values = read(&client, "t", 2, 20).await;
     for (partition, values) in values {
-        let of = |number: &u32| !number.is_multiple_of(3) && i32::try_from(number % 2).unwrap() == partition;
+        let of = |number: &u32| {
+            !number.is_multiple_of(3) && i32::try_from(number % 2).unwrap() == partition
+        };
         assert_eq!(values, (0..30).filter(of).collect::<Vec<u32>>());
     }
     // Another producer under the same name ends the first one, and what it had open.
