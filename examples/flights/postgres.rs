@@ -35,31 +35,10 @@ impl PrivatePostgres {
             std::fs::remove_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
         }
         let data = home.join("data");
-        if !data.join("PG_VERSION").exists() {
-            prepare(&home)?;
-            run(&mut as_server_user(&binaries.join("initdb"), |c| {
-                c.args([
-                    "-U",
-                    "postgres",
-                    "-A",
-                    "trust",
-                    "-E",
-                    "UTF8",
-                    "--locale=C",
-                    "-D",
-                ])
-                .arg(&data)
-            }))?;
+        if data.exists() {
+            stop_leftover(&binaries, &data);
         } else {
-            // Killed half-way, the server got its own signal when the demo died; wait until it has let go.
-            let stop = |c: &mut Command| {
-                c.args(["stop", "-m", "immediate", "-D"]).arg(&data);
-            };
-            let mut command = as_server_user(&binaries.join("pg_ctl"), |c| {
-                stop(c);
-                c
-            });
-            let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            create_cluster(&binaries, &home, &data)?;
         }
         let port = free_port()?;
         let log = std::fs::File::create(home.join("log")).map_err(|e| e.to_string())?;
@@ -163,12 +142,40 @@ fn cluster_folder(demo: &Path) -> PathBuf {
     std::env::temp_dir().join(format!("flumen-postgres{name}"))
 }
 
-fn prepare(home: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(home).map_err(|e| format!("{}: {e}", home.display()))?;
+/// Makes a cluster. A demo that is killed meanwhile leaves `data.new`, which the next one makes anew.
+fn create_cluster(binaries: &Path, home: &Path, data: &Path) -> Result<(), String> {
+    let named = |e: std::io::Error| format!("{}: {e}", home.display());
+    let unfinished = home.join("data.new");
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished).map_err(named)?;
+    }
+    std::fs::create_dir_all(home).map_err(named)?;
     if is_root() {
         run(Command::new("chown").arg("postgres").arg(home))?;
     }
-    Ok(())
+    run(&mut as_server_user(&binaries.join("initdb"), |command| {
+        command
+            .args([
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "-D",
+            ])
+            .arg(&unfinished)
+    }))?;
+    std::fs::rename(&unfinished, data).map_err(named)
+}
+
+/// Killed half-way, the demo's server got its own signal; this waits until it has let go, or finds nothing to stop.
+fn stop_leftover(binaries: &Path, data: &Path) {
+    let mut stop = as_server_user(&binaries.join("pg_ctl"), |command| {
+        command.args(["stop", "-m", "immediate", "-D"]).arg(data)
+    });
+    let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 /// The program as a user that is not root, told to stop (SIGINT) when this process dies, however it dies.

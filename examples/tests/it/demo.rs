@@ -83,7 +83,15 @@ fn the_demo_killed_at_five_random_moments_ends_with_the_same_table() {
         {
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        println!("round {round}: killed after {moment:?}");
+        let ended = child.try_wait().expect("a child can be asked");
+        println!(
+            "round {round}: killed after {moment:?}{}",
+            ended.map_or(String::new(), |status| format!(" (had ended: {status})"))
+        );
+        assert!(
+            ended.is_none_or(|status| status.success()),
+            "a resumed demo failed by itself"
+        );
         child.kill().expect("SIGKILL");
         child.wait().expect("a killed child ends");
     }
