@@ -505,11 +505,11 @@ async fn what_does_not_exist_is_named_at_its_partition() {
 }
 
 #[tokio::test]
-async fn groups_are_listed_and_described() {
+async fn groups_are_listed_by_state_and_type() {
     let world = World::start(&[]).await;
     let mut idle = world.client().await;
     assert_eq!(idle.call(5, &ListGroupsRequest::default()).await.groups, []);
-    let (mut one, _two, leader, _, _) = two_members(&world).await;
+    let (mut one, _two, _, _, _) = two_members(&world).await;
     let listed = one.call(5, &ListGroupsRequest::default()).await;
     let group = &listed.groups[0];
     assert_eq!(
@@ -538,6 +538,12 @@ async fn groups_are_listed_and_described() {
             "{request:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn groups_are_described() {
+    let world = World::start(&[]).await;
+    let (mut one, _two, leader, _, _) = two_members(&world).await;
     let request = DescribeGroupsRequest {
         groups: vec![GROUP.to_owned(), "nobody".to_owned()],
         ..Default::default()
