@@ -74,6 +74,8 @@ struct Points {
     log_start: BTreeMap<TopicPartition, Offset>,
     /// Logs found at the start and not opened since: a clean stop holds for them.
     untouched: BTreeSet<TopicPartition>,
+    /// Recovery points moved up since the file was written.
+    unwritten: bool,
 }
 
 impl LogDir {
@@ -101,6 +103,7 @@ impl LogDir {
             recovery,
             log_start,
             untouched,
+            unwritten: false,
         };
         if points.recovery.is_none() && found.is_empty() {
             points.recovery = Some(BTreeMap::new());
@@ -322,41 +325,42 @@ impl LogDir {
         let shared: Vec<_> = logs.iter().map(|(_, log)| log.clone()).collect();
         // All at once here, so that the logs one by one below find little left to do.
         let _ = crate::log::flush_many(&shared);
-        let mut points = self.points.lock();
-        self.checkpoint_as(&mut points, &logs, Log::checkpoint)
+        self.checkpoint_as(&logs, Log::checkpoint)
     }
 
+    /// The lock is held for one log at a time: a truncation or deletion of that log must not come in between, but nobody who opens
+    /// another one should wait for all of them.
     fn checkpoint_as(
         &self,
-        points: &mut Points,
         logs: &[(TopicPartition, Arc<Log>)],
         how: impl Fn(&Log) -> Result<Offset, FlushError>,
     ) -> Result<(), FlushError> {
         let mut moved = Vec::new();
         for (partition, log) in logs {
+            let mut points = self.points.lock();
+            // Without a readable file, the logs that are not open yet must stay unknown.
+            let unknown = points.recovery.is_none() && !points.untouched.is_empty();
             match how(log) {
-                Ok(point) => moved.push((partition, log, point)),
+                Ok(_) if unknown => {}
+                Ok(point) => {
+                    let recovery = points.recovery.get_or_insert_default();
+                    let old = recovery.insert(partition.clone(), point);
+                    points.unwritten |= old != Some(point);
+                    moved.push((log, point));
+                }
                 Err(error) => tracing::warn!(%partition, %error, "recovery point stays"),
             }
         }
-        // Without a readable file, the logs that are not open yet must stay unknown.
-        let unknown = points.recovery.is_none() && !points.untouched.is_empty();
-        if unknown {
-            return Ok(());
-        }
-        let recovery = points.recovery.get_or_insert_default();
-        let mut changed = false;
-        for (partition, _, point) in &moved {
-            changed |= recovery.insert((*partition).clone(), *point) != Some(*point);
-        }
-        if changed {
+        let mut points = self.points.lock();
+        if points.unwritten {
             points
                 .write_recovery(&*self.disk, &self.path)
                 .map_err(failed("writing the recovery points"))?;
         }
+        drop(points);
         moved
             .iter()
-            .for_each(|(_, log, point)| log.recovery_point_recorded(*point));
+            .for_each(|(log, point)| log.recovery_point_recorded(*point));
         Ok(())
     }
 
@@ -423,7 +427,10 @@ impl LogDir {
         points
             .write_log_start(&*self.disk, &self.path)
             .map_err(failed("writing the log starts"))?;
-        self.checkpoint_as(&mut points, &logs, Log::close)?;
+        // What a crash left in a log that nobody opened is still to be looked at.
+        let unseen = self.clean_stop.is_none() && !points.untouched.is_empty();
+        drop(points);
+        self.checkpoint_as(&logs, Log::close)?;
         if logs
             .iter()
             .any(|(_, log)| log.flushed_offset() < log.log_end_offset())
@@ -432,6 +439,9 @@ impl LogDir {
                 "not all of them are durable",
             )));
         }
+        if unseen {
+            return Ok(());
+        }
         let mark = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
         checkpoint::replace(&*self.disk, &self.path.join(CLEAN_FILE), mark.as_bytes())
             .map_err(failed("marking the stop as clean"))
@@ -439,7 +449,7 @@ impl LogDir {
 }
 
 impl Points {
-    fn write_recovery(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    fn write_recovery(&mut self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         let Some(recovery) = &self.recovery else {
             return Ok(());
         };
@@ -447,7 +457,9 @@ impl Points {
             disk,
             &dir.join(RECOVERY_POINT_FILE),
             checkpoint::encode_offsets(recovery).as_bytes(),
-        )
+        )?;
+        self.unwritten = false;
+        Ok(())
     }
 
     fn write_log_start(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {

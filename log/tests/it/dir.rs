@@ -257,3 +257,24 @@ fn checkpoints_that_cannot_be_read_make_nobody_cut() {
         logs.len()
     );
 }
+
+#[test]
+fn a_clean_stop_says_nothing_of_logs_that_were_not_opened_since_a_crash() {
+    let home = tempfile::tempdir().unwrap();
+    let other = TopicPartition::new("other", 0);
+    let dir = open(home.path());
+    write(&dir, &partition(), 3).flush().unwrap();
+    write(&dir, &other, 3).flush().unwrap();
+    drop(dir);
+    let dir = open(home.path());
+    write(&dir, &other, 1);
+    dir.close(1).unwrap();
+    drop(dir);
+    let dir = open(home.path());
+    assert_eq!(dir.clean_stop(), None);
+    write(&dir, &other, 1);
+    write(&dir, &partition(), 1);
+    dir.close(2).unwrap();
+    drop(dir);
+    assert_eq!(open(home.path()).clean_stop(), Some(2));
+}
