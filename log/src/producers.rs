@@ -323,6 +323,26 @@ impl Producers {
         None
     }
 
+    /// Puts a batch found in the log before the newest one that is remembered of its producer; in log order.
+    pub(crate) fn remember_older(&mut self, batch: &BatchHeader) {
+        let Some(producer) = self.producers.get_mut(&batch.producer_id) else {
+            return;
+        };
+        let Some(newest) = producer.batches.back().copied() else {
+            return;
+        };
+        let same_epoch = batch.producer_epoch == producer.epoch && !batch.is_control();
+        if !same_epoch || batch.last_offset() >= newest.last_offset {
+            return;
+        }
+        producer
+            .batches
+            .insert(producer.batches.len() - 1, BatchSeen::of(batch));
+        if producer.batches.len() > BATCHES_REMEMBERED {
+            producer.batches.pop_front();
+        }
+    }
+
     /// The entry for the index of aborted transactions, just after `apply` returned `completed`.
     pub(crate) fn aborted(&self, completed: CompletedTxn) -> AbortedTxn {
         let next = completed.marker_offset + 1;

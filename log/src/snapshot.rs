@@ -2,7 +2,7 @@
 //!
 //! Written by `Log` when a segment is rolled, at a checkpoint and at a clean close; read by `recovery.rs`, which falls back to an
 //! older one, and at last to reading the whole log, if it is damaged. Only the newest batch of each producer is kept
-//! (Kafka's format): the other four come back where the segments are replayed.
+//! (Kafka's format): the other four are looked for in the log.
 //!
 //! ```text
 //! i16 version = 1 | u32 crc32c of what follows | i32 count

@@ -18,6 +18,9 @@ use crate::segment::walk::{WalkError, Walker};
 use crate::segment::{Place, Segment};
 use crate::snapshot;
 
+/// How far before a snapshot, in each of two segments, a producer's older batches are looked for.
+const OLDER_BATCHES_WINDOW_BYTES: u64 = 4 << 20;
+
 impl Loading<'_> {
     /// From the file, and from the batches above the recovery point; from all batches if the file is missing though there must have
     /// been one. Returns whether the file differs.
@@ -63,6 +66,8 @@ impl Loading<'_> {
         usable: Offset,
     ) -> Result<Producers, OpenError> {
         let (mut producers, from) = newest_snapshot(self.place, snapshots, usable);
+        let at = |error| OpenError::at(&self.place.dir)(io_error(error));
+        remember_older(segments, from, &mut producers).map_err(at)?;
         let txns_from = self.txns_from;
         replay(
             segments,
@@ -73,7 +78,7 @@ impl Loading<'_> {
                 false => Ok(()),
             },
         )
-        .map_err(|error| OpenError::at(&self.place.dir)(io_error(error)))?;
+        .map_err(at)?;
         Ok(producers)
     }
 }
@@ -91,6 +96,7 @@ pub(crate) fn producers_at(
         .iter()
         .for_each(|entry| names.note(&entry.name));
     let (mut producers, from) = newest_snapshot(place, &names.snapshots, end);
+    remember_older(segments, from, &mut producers)?;
     replay(segments, from, &mut producers, |_, _, _| Ok(()))?;
     Ok(producers)
 }
@@ -112,6 +118,36 @@ fn newest_snapshot(
         }
     }
     (Producers::default(), 0)
+}
+
+/// A snapshot holds one batch per producer; the others that a repeat is known by are looked for in the last few MiB before it.
+/// Without them, a producer whose answers got lost in a restart would hear that its second newest batch is out of order.
+fn remember_older(
+    segments: &[Arc<Segment>],
+    before: Offset,
+    producers: &mut Producers,
+) -> Result<(), WalkError> {
+    if producers.len() == 0 {
+        return Ok(());
+    }
+    let reaching = segments.partition_point(|segment| segment.base_offset < before);
+    for segment in &segments[reaching.saturating_sub(2)..reaching] {
+        let size = segment.extent().size;
+        if size == 0 {
+            continue;
+        }
+        let tail = size.saturating_sub(OLDER_BATCHES_WINDOW_BYTES);
+        let start = segment.offsets.last_where(|entry| entry.position <= tail)?;
+        let start = start.map_or(0, |entry| entry.position);
+        let mut walker = Walker::new(segment.file()?, start, size, HEADER_WINDOW_BYTES);
+        while let Some(found) = walker.next()? {
+            if found.header.base_offset >= before {
+                break;
+            }
+            producers.remember_older(&found.header);
+        }
+    }
+    Ok(())
 }
 
 /// Applies all batches from offset `from` on; tells `on_aborted` of each transaction that was aborted.

@@ -321,3 +321,22 @@ fn names_that_do_not_belong_are_left_alone_and_leftovers_go() {
         Err(OpenError::Mismatch { .. })
     ));
 }
+
+#[test]
+fn all_five_batches_of_a_producer_are_known_after_a_restart() {
+    let (_home, dir, _) = written(40);
+    for options in [clean(), after_crash(120), after_crash(0)] {
+        let log = open(&dir, options).unwrap();
+        for tag in 35..40 {
+            let timestamp = 1_000 + tag as i64;
+            let repeat = batch_of(tag, 3, timestamp, From::producer(5, 0, 3 * tag as i32));
+            let repeat = append_client(&log, repeat, 2_000).unwrap();
+            assert_eq!(
+                (repeat.duplicate, repeat.base_offset),
+                (true, 3 * tag as i64)
+            );
+        }
+        let older = batch_of(34, 3, 1_034, From::producer(5, 0, 3 * 34));
+        assert!(append_client(&log, older, 2_000).is_err());
+    }
+}
