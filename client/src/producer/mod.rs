@@ -12,6 +12,7 @@ mod partitioner;
 mod sender;
 mod task;
 mod transaction;
+mod window;
 
 use std::collections::HashMap;
 use std::sync::Arc;

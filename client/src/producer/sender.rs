@@ -7,6 +7,8 @@
 //! - A batch gets its sequence when it enters the window, and keeps it: the broker recognises the retry of what it has.
 //! - After a failure only the first batch of the window is sent, until it is answered: order is kept.
 //! - A partition's first batch under a new identity travels alone: a broker without state takes any first sequence.
+//! - A batch that may be in the log is never numbered anew. If the broker says that its sequence is not the next, the batches behind it
+//!   are asked for first: a broker that restarted remembers only the last one it took.
 //! - A gap that no retry can close (the broker forgot us, a batch was refused, or given up) is closed by starting again
 //!   at sequence 0 in the next epoch, but only when it is certain what the old epoch left behind (KIP-360). An epoch concerns one
 //!   partition: brokers keep this state by partition, and without transactions nobody else looks.
@@ -14,19 +16,19 @@
 //!
 //! Source: Kafka `Sender`, `TransactionManager`, `TxnPartitionMap`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flumen_protocol::batch::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, add_sequence};
+use flumen_protocol::batch::{NO_SEQUENCE, add_sequence};
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::BrokerId;
 use tokio::time::Instant;
 
 use super::accumulator::{BatchId, ReadyBatch, Slot};
-use super::block::Stamp;
 use super::delivery::{Completion, Delivered};
+use super::window::{BACKOFF_MAX, Failed, Fate, Numbered, Partition, Where, stamp};
 use crate::error::{ClientError, Failure, refused};
 
 /// Producer id and epoch.
@@ -90,63 +92,6 @@ pub(crate) struct Effects {
     pub(crate) finished: Vec<Finished>,
     /// What is known of leaders is stale.
     pub(crate) refresh_metadata: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Where {
-    InFlight(RequestId),
-    Waiting { not_before: Instant },
-}
-
-/// An attempt that came to nothing.
-#[derive(Debug)]
-struct Failed {
-    fate: Fate,
-    error: Option<ClientError>,
-    now: Instant,
-}
-
-/// What an attempt says about the batch being in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// This attempt did not bring it there. An earlier one may have.
-    Refused,
-    /// It may have.
-    Unknown,
-    /// The broker judged the sequence: no attempt has.
-    Judged,
-}
-
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-
-#[derive(Debug)]
-struct Numbered {
-    batch_id: BatchId,
-    bytes: Bytes,
-    record_count: i32,
-    base_sequence: i32,
-    size: usize,
-    deadline: Instant,
-    completion: Arc<Completion>,
-    place: Where,
-    attempts: u32,
-    /// An attempt was sent and never answered: the broker may have it.
-    uncertain: bool,
-    last_error: Option<ClientError>,
-}
-
-#[derive(Debug, Default)]
-struct Partition {
-    identity: Option<Identity>,
-    next_sequence: i32,
-    /// In order of their sequences.
-    window: VecDeque<Numbered>,
-    /// The broker has accepted something under this identity.
-    established: bool,
-    /// A gap has to be closed by the next epoch.
-    restart: bool,
-    /// Requests still out whose batch was given up: they may yet change what the broker has.
-    abandoned: BTreeSet<RequestId>,
 }
 
 /// See the head of this file.
@@ -265,6 +210,8 @@ impl Sender {
             place: Where::Waiting { not_before: now },
             attempts: 0,
             uncertain: false,
+            suspect: false,
+            proven: false,
             last_error: None,
         });
     }
@@ -302,6 +249,11 @@ impl Sender {
     fn next_to_send(&self, slot: Slot, now: Instant) -> Option<usize> {
         let partition = &self.partitions[slot];
         let waits = |batch: &Numbered| matches!(batch.place, Where::Waiting { .. });
+        if partition.window.front().is_some_and(|first| first.suspect) {
+            return partition
+                .next_probe()
+                .filter(|index| partition.window[*index].is_due(now));
+        }
         let index = partition.window.iter().position(waits)?;
         let batch = &partition.window[index];
         let Where::Waiting { not_before } = batch.place else {
@@ -365,6 +317,7 @@ impl Sender {
                     }
                 }
             }
+            self.finish_proven(slot, &mut effects);
             self.restart_if_certain(slot);
         }
         effects
@@ -383,16 +336,30 @@ impl Sender {
         } else {
             Fate::Refused
         };
+        let mut effects = Effects {
+            finished: Vec::new(),
+            refresh_metadata: true,
+        };
         for slot in self.arrived(request).unwrap_or_default() {
             if let Some(index) = self.position(slot, request) {
                 let error = Some(error.clone());
                 self.put_back(slot, index, Failed { fate, error, now });
             }
+            self.finish_proven(slot, &mut effects);
             self.restart_if_certain(slot);
         }
-        Effects {
-            finished: Vec::new(),
-            refresh_metadata: true,
+        effects
+    }
+
+    /// What was proven to be in the log and is not being asked about any more is done.
+    fn finish_proven(&mut self, slot: Slot, effects: &mut Effects) {
+        let waits = |batch: &Numbered| batch.proven && matches!(batch.place, Where::Waiting { .. });
+        while let Some(index) = self.partitions[slot].window.iter().position(waits) {
+            let unknown = Delivered {
+                base_offset: -1,
+                log_append_time: -1,
+            };
+            self.finish(slot, index, Ok(unknown), effects);
         }
     }
 
@@ -454,9 +421,11 @@ impl Sender {
                     ErrorCode::None => answer.base_offset,
                     _ => -1,
                 };
+                self.partitions[slot].prove(index, self.config.guarantee);
+                let log_append_time = answer.log_append_time;
                 let delivered = Delivered {
                     base_offset,
-                    log_append_time: answer.log_append_time,
+                    log_append_time,
                 };
                 self.finish(slot, index, Ok(delivered), effects);
             }
@@ -497,17 +466,24 @@ impl Sender {
             self.finish(slot, index, Err(abortable(error)), effects);
             return;
         }
-        // Behind another batch it only says that that one has not arrived: it will be sent again after it.
-        let first = index == 0;
-        let failed = Failed {
-            fate: Fate::Judged,
-            error: Some(error),
-            now,
-        };
-        self.put_back(slot, index, failed);
         let partition = &mut self.partitions[slot];
-        if first && self.config.guarantee == Guarantee::Idempotent {
-            partition.restart = true;
+        let idempotent = self.config.guarantee == Guarantee::Idempotent;
+        // Behind another batch it only says that that one has not arrived: it will be sent again after it.
+        let first = index == partition.suspects();
+        let suspect = idempotent && first && partition.window[index].uncertain;
+        partition.window[index].suspect = suspect;
+        let fate = if suspect { Fate::Refused } else { Fate::Judged };
+        self.put_back(
+            slot,
+            index,
+            Failed {
+                fate,
+                error: Some(error),
+                now,
+            },
+        );
+        if idempotent && first && !suspect {
+            self.partitions[slot].restart = true;
         }
     }
 
@@ -534,7 +510,17 @@ impl Sender {
             }
             Guarantee::Idempotent => partition.restart = true,
         }
-        self.finish(slot, index, Err(error), effects);
+        self.finish(slot, index, Err(error.clone()), effects);
+        // It was to tell about the suspects before it, and now cannot: written anew they might be there twice.
+        let untold = if certain {
+            0
+        } else {
+            self.partitions[slot].suspects()
+        };
+        for _ in 0..untold {
+            let unknown = ClientError::Unavailable(error.failure().clone());
+            self.finish(slot, 0, Err(unknown), effects);
+        }
     }
 
     fn finish(
@@ -561,6 +547,7 @@ impl Sender {
     fn restart_if_certain(&mut self, slot: Slot) {
         let guarantee = self.config.guarantee;
         let partition = &mut self.partitions[slot];
+        partition.conclude();
         let out = |batch: &Numbered| matches!(batch.place, Where::InFlight(_));
         let open = partition.window.iter().any(out)
             || !partition.abandoned.is_empty()
@@ -690,36 +677,6 @@ impl Sender {
             subject = format!("{subject} ({message})");
         }
         refused(code, subject).map(|failure| failure.in_api("Produce"))
-    }
-}
-
-impl Partition {
-    /// Numbers what waits anew, from 0. Only when nothing is on its way.
-    fn renumber(&mut self, guarantee: Guarantee) {
-        self.next_sequence = 0;
-        for batch in &mut self.window {
-            batch.base_sequence = self.next_sequence;
-            self.next_sequence = add_sequence(self.next_sequence, batch.record_count);
-            let stamp = stamp(guarantee, self.identity, batch.base_sequence);
-            batch.bytes = stamp.rewrite(std::mem::take(&mut batch.bytes));
-        }
-    }
-}
-
-fn stamp(guarantee: Guarantee, identity: Option<Identity>, base_sequence: i32) -> Stamp {
-    let none = Identity {
-        producer_id: NO_PRODUCER_ID,
-        epoch: NO_PRODUCER_EPOCH,
-    };
-    let identity = match guarantee {
-        Guarantee::Plain => none,
-        _ => identity.unwrap_or(none),
-    };
-    Stamp {
-        producer_id: identity.producer_id,
-        producer_epoch: identity.epoch,
-        base_sequence,
-        transactional: guarantee == Guarantee::Transactional,
     }
 }
 

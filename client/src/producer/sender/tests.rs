@@ -1,5 +1,7 @@
 //! The sender: numbers, retries and deadlines against a broker that answers anything.
 
+use std::collections::VecDeque;
+
 use flumen_protocol::batch::RecordBatch;
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};
 use flumen_protocol::compression::DecompressionLimit;
@@ -385,6 +387,8 @@ enum Lot {
     TooLarge,
     /// The broker lost what it knew of producers, then answers. Retention does it.
     Forgotten,
+    /// Written, then the broker restarts: it remembers the producer's last batch only. The answer is lost.
+    Restarted,
 }
 
 fn fates() -> impl Strategy<Value = Vec<Lot>> {
@@ -394,6 +398,7 @@ fn fates() -> impl Strategy<Value = Vec<Lot>> {
         2 => Just(Lot::RequestLost),
         2 => Just(Lot::NotLeader),
         1 => Just(Lot::TooLarge),
+        2 => Just(Lot::Restarted),
     ];
     proptest::collection::vec(fate, 0..60)
 }
@@ -439,6 +444,20 @@ fn run(fates: Vec<Lot>) -> (Vec<BatchId>, Vec<(BatchId, bool)>) {
                 log.append(bytes);
                 sender.on_no_answer(request.id, &lost, true, now)
             }
+            Lot::Restarted => {
+                log.append(bytes);
+                let last = log.recent.pop_back();
+                log.recent.clear();
+                log.recent.extend(last);
+                // What else was on its way is lost with the connection.
+                let mut effects = sender.on_no_answer(request.id, &lost, true, now);
+                for request in wire.drain(..) {
+                    effects
+                        .finished
+                        .extend(sender.on_no_answer(request.id, &lost, true, now).finished);
+                }
+                effects
+            }
             Lot::RequestLost => sender.on_no_answer(request.id, &lost, true, now),
             Lot::NotLeader => {
                 let code = ErrorCode::NotLeaderOrFollower;
@@ -479,4 +498,36 @@ fn a_broker_that_forgets_between_batches_changes_nothing() {
     let (log, finished) = run(fates);
     assert_eq!(log, (0..30).collect::<Vec<BatchId>>());
     assert!(finished.iter().all(|(_, success)| *success));
+}
+
+#[test]
+fn a_restarted_broker_that_remembers_one_batch_does_not_get_the_earlier_ones_twice() {
+    let (mut sender, now) = (sender(Guarantee::Idempotent), start());
+    let first = send_one(&mut sender, 0, 1, now);
+    succeed(&mut sender, &first, now);
+    let sent = [1, 2].map(|id| send_one(&mut sender, id, 1, now));
+    let lost = ClientError::closed("connection");
+    for request in &sent {
+        sender.on_no_answer(request.id, &lost, true, now);
+    }
+    let later = now + Duration::from_secs(1);
+    let asked = sender.plan(later, |_| Some(LEADER)).remove(0);
+    assert_eq!(numbers(&asked), (0, 1));
+    let gap = [answer(0, ErrorCode::OutOfOrderSequenceNumber, -1)];
+    assert_eq!(outcomes(&sender.on_answers(asked.id, &gap, later)), []);
+    let probe = sender.plan(later, |_| Some(LEADER)).remove(0);
+    assert_eq!(
+        numbers(&probe),
+        (0, 2),
+        "the last one it took it still knows"
+    );
+    let effects = sender.on_answers(probe.id, &[answer(0, ErrorCode::None, 2)], later);
+    let mut done = outcomes(&effects);
+    done.sort_unstable();
+    assert_eq!(done, [(1, true), (2, true)]);
+    assert_eq!(
+        numbers(&send_one(&mut sender, 3, 1, later)),
+        (0, 3),
+        "no new epoch"
+    );
 }
