@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::Common;
 use crate::error::{CliError, Exit};
-use crate::output::Rows;
+use crate::output::{Output, Rows};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Topic {
@@ -151,7 +151,16 @@ impl Topic {
                     .collect();
                 common.output.print(&listed);
             }
-            Topic::Describe { name } => common.output.print(&describe(&admin, &name).await?),
+            Topic::Describe { name } => {
+                let described = describe(&admin, &name).await?;
+                if common.output == Output::Table {
+                    eprintln!("topic {} ({})", described.name, described.id);
+                    for (name, value) in &described.configs {
+                        eprintln!("  {name}={value}");
+                    }
+                }
+                common.output.print(&described);
+            }
             Topic::Delete { name, yes } => {
                 let found = admin.describe_topic(&name).await?;
                 if !yes {

@@ -1,6 +1,7 @@
 //! Seeded simulation: the broker that ships, on a simulated network and in virtual time.
 //!
 //! `SEED=42 cargo test -p flumen --test sim` repeats a seed; the same seed twice gives the same trace.
+#![allow(clippy::unwrap_used, reason = "an unexpected answer fails the test")]
 #![allow(clippy::disallowed_methods, reason = "tests are drivers")]
 
 mod wire;
