@@ -1,6 +1,10 @@
 //! The binary `flumen`: parses the command line, calls one crate, prints.
 //!
 //! One file per subcommand. It owns the runtime, the log output and the exit code; it decides nothing about Kafka.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program is the driver of its libraries"
+)]
 
 mod bench;
 mod connect;

@@ -1,6 +1,10 @@
 //! A source connector of one's own, stopped half-way and started again: every number once. `cargo run -p flumen-examples --bin custom_connector`
 //!
 //! The source counts. Its position is "the next number"; records and position enter one transaction, so a restart goes on exactly behind what was committed.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program is the driver of its libraries"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

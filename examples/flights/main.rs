@@ -2,6 +2,10 @@
 //!
 //! `make demo` runs it; `--resume` goes on after a crash. Reading order: `topology.rs` is the idea, `pipeline.rs` what runs,
 //! `recompute.rs` and `check.rs` why the result may be believed, `postgres.rs` the private database.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program is the driver of its libraries"
+)]
 
 mod check;
 mod pipeline;

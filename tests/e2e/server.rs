@@ -53,14 +53,6 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub(crate) fn data(&self) -> &Path {
-        &self.data
-    }
-
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -112,11 +104,6 @@ impl Server {
         let mut child = self.child.take().expect("running");
         let _ = Command::new("kill").arg(child.id().to_string()).status();
         child.wait().expect("the broker ends").code()
-    }
-
-    /// Process id of the running binary.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().expect("running").id()
     }
 
     /// True while the process lives.
