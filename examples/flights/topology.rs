@@ -21,7 +21,7 @@ pub(crate) struct Flight {
 }
 
 /// What the store keeps per carrier and hour.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Sum {
     flights: i64,
     minutes: i64,
@@ -65,12 +65,8 @@ pub(crate) fn topology() -> Result<Topology, TopologyError> {
             GRACE,
         ))
         .aggregate(
-            || Sum {
-                flights: 0,
-                minutes: 0,
-                max: i64::MIN,
-            },
-            add,
+            || Sum::NOTHING,
+            |_carrier, flight: Flight, sum: Sum| sum.and(flight.dep_delay.unwrap_or(0)),
             Materialized::as_("delays"),
         )
         .to_stream()
@@ -88,12 +84,19 @@ fn scheduled_ms(flight: &Flight) -> i64 {
     hour.map_or(-1, jiff::Timestamp::as_millisecond)
 }
 
-fn add(_carrier: &String, flight: Flight, sum: Sum) -> Sum {
-    let delay = flight.dep_delay.unwrap_or(0);
-    Sum {
-        flights: sum.flights + 1,
-        minutes: sum.minutes + delay,
-        max: sum.max.max(delay),
+impl Sum {
+    const NOTHING: Sum = Sum {
+        flights: 0,
+        minutes: 0,
+        max: i64::MIN,
+    };
+
+    fn and(self, delay: i64) -> Sum {
+        Sum {
+            flights: self.flights + 1,
+            minutes: self.minutes + delay,
+            max: self.max.max(delay),
+        }
     }
 }
 
