@@ -23,12 +23,12 @@ async fn transfer(
         record
     };
     producer.begin_transaction()?;
-    let _ = producer.send(entry("withdrawals", -amount)).await?;
+    drop(producer.send(entry("withdrawals", -amount)).await?);
     if crash {
         return producer.abort_transaction().await;
     }
     // The commit waits for both records and fails if one was refused.
-    let _ = producer.send(entry("deposits", amount)).await?;
+    drop(producer.send(entry("deposits", amount)).await?);
     producer.commit_transaction().await
 }
 
