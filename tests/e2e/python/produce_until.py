@@ -28,7 +28,7 @@ while not os.path.exists(stop_path):
         producer.poll(0.05)
     producer.poll(0)
     if number % 50 == 0:
-        time.sleep(0.005)  # a reader that goes to the end must be able to reach it
+        time.sleep(0.005)  # load, not as much as the machine can bear: every restart is checked from the beginning
 left = producer.flush(90)
 assert left == 0 and not failed, (left, failed[:3])
 print(number)
