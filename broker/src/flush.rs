@@ -137,6 +137,9 @@ impl FlushConductor {
         }
         match partition.log().flush() {
             Ok(durable_end) => partition.on_flushed(durable_end),
+            // Its topic was deleted meanwhile: the log takes no more flushes, its directory may be gone, and nobody waits for it any
+            // more ([`Partition::close`]). That says nothing about the disk.
+            Err(_) if partition.check_open().is_err() => {}
             Err(error) => {
                 // The first failure is logged; the others follow from it.
                 if self
@@ -152,5 +155,59 @@ impl FlushConductor {
                 partition.on_flush_failed();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flumen_log::dir::{Identity, LogDir};
+    use flumen_log::disk::OsDisk;
+    use flumen_log::{AppendAs, LogConfig};
+    use flumen_protocol::builder::{BatchBuilder, BatchOptions};
+    use flumen_protocol::error_code::ErrorCode;
+    use flumen_protocol::id::TopicId;
+
+    use super::*;
+    use crate::partition::PartitionParts;
+    use crate::partition::leader::Durability;
+
+    #[test]
+    fn a_topic_deleted_before_its_flush_does_not_fence_the_directory() {
+        let temp = tempfile::TempDir::new().unwrap();
+        let identity = Identity {
+            cluster_id: "cluster".to_owned(),
+            node_id: 1,
+            directory_id: TopicId([1; 16]),
+        };
+        let dir = LogDir::open(Arc::new(OsDisk::default()), temp.path(), &identity).unwrap();
+        let flush = FlushConductor::new(1);
+        let written = |topic: &str| {
+            let name = TopicPartition::new(topic, 0);
+            let log = dir.open_log(&name, None, LogConfig::default()).unwrap();
+            let partition = Partition::new(PartitionParts {
+                name,
+                topic_id: TopicId([2; 16]),
+                leader_epoch: 0,
+                log,
+                durability: Durability::Flushed,
+                flush: Arc::clone(&flush),
+            });
+            let mut batch = BatchBuilder::new(BatchOptions::default());
+            batch.push(1_000, None, Some(b"value"), &[]);
+            partition
+                .append(batch.build(), &AppendAs::client(0), 1_000)
+                .unwrap();
+            partition
+        };
+
+        let deleted = written("deleted");
+        deleted.close(ErrorCode::UnknownTopicOrPartition);
+        dir.delete_log(deleted.name()).unwrap();
+        flush.flush_one(&deleted);
+        assert_eq!(flush.fenced(), None);
+
+        let kept = written("kept");
+        flush.flush_one(&kept);
+        assert_eq!(kept.high_watermark(), 1);
     }
 }
