@@ -114,6 +114,7 @@ impl Coordinators {
     /// Sleeps until the next deadline of any shard, ticks those that are due, and again; woken early when a nearer deadline comes up.
     async fn run_timers(&self) {
         loop {
+            self.world.timers.awake();
             let now = self.world.now();
             let next = [self.groups.tick(now), self.transactions.tick(now)]
                 .into_iter()
@@ -204,6 +205,12 @@ impl Alarm {
         self.nearer.notify_one();
     }
 
+    /// The deadlines are about to be looked at: until [`Alarm::sleep_from`], each new one leaves its permit. The one that was slept
+    /// for has passed, and would hide those that come up in a shard after it was looked at.
+    fn awake(&self) {
+        self.armed.store(u64::MAX, Ordering::Release);
+    }
+
     /// Goes to sleep until `next`. A nearer deadline from before this call has left its permit, so that it is not slept over.
     async fn sleep_from(&self, next: Option<u64>) {
         self.armed
@@ -238,4 +245,27 @@ pub(crate) trait Machine: Send + std::fmt::Debug + 'static {
     fn apply_marker(&mut self, producer: ProducerId, committed: bool);
     /// When it wants to be ticked, on the monotonic clock.
     fn next_deadline(&self, now: Time) -> Option<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_deadline_set_while_the_timer_task_looks_is_not_slept_over() {
+        let alarm = Alarm::default();
+        // It slept for 1,000, which has come; while it goes through the shards, one it has passed gets a deadline.
+        assert!(alarm.sleep_from(Some(1_000)).now_or_never().is_none());
+        alarm.awake();
+        alarm.on_deadline(Some(4_000));
+        assert!(alarm.sleep_from(Some(45_000)).now_or_never().is_some());
+        // Asleep for 45,000, only a nearer one wakes.
+        assert!(alarm.sleep_from(Some(45_000)).now_or_never().is_none());
+        alarm.on_deadline(Some(50_000));
+        assert!(alarm.sleep_from(Some(45_000)).now_or_never().is_none());
+        alarm.on_deadline(Some(40_000));
+        assert!(alarm.sleep_from(Some(45_000)).now_or_never().is_some());
+    }
 }
