@@ -43,6 +43,16 @@ impl Broken {
         self.shards.lock().push(index);
         self.some.notify_one();
     }
+
+    /// The next shard to load.
+    fn next(&self) -> Option<i32> {
+        self.shards.lock().pop()
+    }
+
+    /// A load failed. Its turn comes after all others: one that never loads must not keep them from it.
+    fn put_back(&self, index: i32) {
+        self.shards.lock().insert(0, index);
+    }
 }
 
 impl<M: Machine> ShardTable<M> {
@@ -151,7 +161,7 @@ impl<M: Machine> ShardTable<M> {
     /// Loads shards as they are reported, for as long as the broker runs.
     async fn run_loads(self: Arc<Self>) {
         loop {
-            let next = self.broken.shards.lock().pop();
+            let next = self.broken.next();
             let Some(index) = next else {
                 tokio::select! {
                     biased;
@@ -166,7 +176,7 @@ impl<M: Machine> ShardTable<M> {
                     why,
                     "coordinator cannot be loaded, will try again"
                 );
-                self.broken.shards.lock().push(index);
+                self.broken.put_back(index);
                 tokio::select! {
                     biased;
                     () = self.world.stop.cancelled() => return,
@@ -246,5 +256,26 @@ fn rebuild<M: Machine>(
     match failed {
         Some(error) => Err(error),
         None => Ok((machine, end, partition)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_cannot_be_loaded_does_not_hold_up_the_others() {
+        let broken = Broken::default();
+        for index in [1, 2, 3] {
+            broken.report(index);
+        }
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let index = broken.next().unwrap();
+            seen.push(index);
+            broken.put_back(index);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3]);
     }
 }
