@@ -1,16 +1,17 @@
 //! `flumen consume`: a topic to standard output, from anywhere, in kcat's formats or as JSON lines.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
 use flumen::client::{
-    Admin, Client, Consumer, ConsumerConfig, ConsumerRecord, Isolation, OffsetReset, OffsetSpec,
-    TopicPartition,
+    Admin, Client, Consumer, ConsumerConfig, ConsumerRecord, Isolation, OffsetAndMetadata,
+    OffsetReset, OffsetSpec, TopicPartition,
 };
 
 use crate::Common;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 
 #[derive(Debug, Args)]
@@ -30,7 +31,7 @@ pub(crate) struct Consume {
     #[arg(long, short = 'G', conflicts_with_all = ["partition", "offset"])]
     group: Option<String>,
     /// Stop after so many records
-    #[arg(long, short = 'c')]
+    #[arg(long, short = 'c', value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Stop at the end of the topic, as it was when reading began
     #[arg(long, short = 'e')]
@@ -96,12 +97,18 @@ impl Consume {
             .iter()
             .map(|p| p.partition)
             .filter(|p| self.partition.is_none_or(|only| only == *p));
-        Ok(wanted
+        let wanted: Vec<TopicPartition> = wanted
             .map(|partition| TopicPartition {
                 topic: self.topic.clone(),
                 partition,
             })
-            .collect())
+            .collect();
+        if let (Some(partition), true) = (self.partition, wanted.is_empty()) {
+            let what = format!("topic {} has no partition {partition}", self.topic);
+            return Err(CliError::new(Exit::NotFound, what)
+                .next("`flumen topic describe NAME` shows what is there"));
+        }
+        Ok(wanted)
     }
 
     async fn print(
@@ -118,19 +125,25 @@ impl Consume {
                 return Ok(());
             }
             let records = consumer.poll(Duration::from_millis(200)).await?;
+            // What was fetched and not printed is not done: the next member shall get it.
+            let mut printed_to = BTreeMap::new();
             for record in &records {
                 if self.exit_at_end && !ends.is_before_end(record) {
                     continue;
                 }
                 self.write(&mut out, record, output)?;
                 printed += 1;
+                let at = TopicPartition::new(&*record.topic, record.partition);
+                let next = OffsetAndMetadata::new(record.offset + 1);
+                let _ = printed_to.insert(at, next);
                 if self.count == Some(printed) {
                     break;
                 }
             }
             out.flush()?;
-            if self.group.is_some() && !records.is_empty() {
-                consumer.commit_positions().await?;
+            if self.group.is_some() && !printed_to.is_empty() {
+                let offsets: Vec<_> = printed_to.into_iter().collect();
+                consumer.commit(&offsets).await?;
             }
             if self.count == Some(printed) {
                 return Ok(());
@@ -217,7 +230,12 @@ impl Ends {
     }
 
     async fn all_reached(&mut self, consumer: &Consumer) -> Result<bool, CliError> {
-        for (at, end) in &self.0 {
+        // A member of a group has only its share of the partitions, and none before it has joined.
+        let mine = consumer.assignment();
+        if mine.is_empty() && !self.0.is_empty() {
+            return Ok(false);
+        }
+        for (at, end) in self.0.iter().filter(|(at, _)| mine.contains(at)) {
             if *end > 0 && consumer.position(at).await? < *end {
                 return Ok(false);
             }
