@@ -240,7 +240,8 @@ impl Following {
         let wrong =
             |why: String| TaskError::fatal(format!("file {} line 1: {why}", path.display()));
         let names = Table::header(&options.dialect, &header.bytes).map_err(wrong)?;
-        let table = match known.or(options.columns.as_deref()) {
+        // What was inferred stays what it was; what is declared may be corrected between two runs.
+        let table = match options.columns.as_deref().or(known) {
             Some(types) => {
                 Table::declared(options.dialect.clone(), &names, types).map_err(wrong)?
             }

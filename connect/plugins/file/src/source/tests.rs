@@ -315,6 +315,21 @@ async fn csv_rows_become_structs_and_what_does_not_parse_is_named() {
 }
 
 #[tokio::test]
+async fn declared_types_may_be_corrected_between_two_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.csv");
+    append(&path, "id,name\n1,a\n");
+    let declared = |columns| [("format", "csv"), ("csv.columns", columns)];
+    let mut run = Run::new(&path, &declared("id:int64"), None).await;
+    assert_eq!(run.drain().await.len(), 1);
+    append(&path, "x2,b\n");
+    let mut run = Run::new(&path, &declared("id:string"), run.position).await;
+    let records = run.drain().await;
+    assert_eq!(records[0].value.value.field("id"), Some(&"x2".into()));
+    assert!(run.rejected.is_empty());
+}
+
+#[tokio::test]
 async fn inferred_types_stay_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.csv");
