@@ -1,6 +1,6 @@
 //! DescribeConfigs: what a topic or this broker is configured with, where each value comes from, and what it means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flumen_log::config::{ConfigKey, ConfigSource, TOPIC_CONFIGS};
 use flumen_protocol::error_code::ErrorCode;
@@ -42,7 +42,13 @@ pub(crate) fn describe_configs(
     context: &Context,
     request: &DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    let results = request.resources.iter().map(|resource| {
+    // What is asked for twice is told once.
+    let mut seen = BTreeSet::new();
+    let resources = request.resources.iter().filter(|resource| {
+        let keys = resource.configuration_keys.as_deref().unwrap_or_default();
+        seen.insert((resource.resource_type, &resource.resource_name, keys))
+    });
+    let results = resources.map(|resource| {
         let mut result = DescribeConfigsResult {
             resource_type: resource.resource_type,
             resource_name: resource.resource_name.clone(),

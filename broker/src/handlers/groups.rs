@@ -1,5 +1,6 @@
 //! FindCoordinator and the classic group APIs: decode → ask the group coordinator → encode, with errors where each version has them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flumen_protocol::error_code::ErrorCode;
@@ -343,8 +344,11 @@ pub(crate) async fn describe_groups(
     context: &Context,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
-    let mut groups = Vec::with_capacity(request.groups.len());
-    for group_id in request.groups {
+    // A group named twice is described once, with all its members' metadata.
+    let (mut seen, mut asked) = (BTreeSet::new(), request.groups);
+    asked.retain(|id| seen.insert(id.clone()));
+    let mut groups = Vec::with_capacity(asked.len());
+    for group_id in asked {
         let described = node.coordinators.groups.describe(&group_id).await;
         groups.push(describe(context, group_id, described));
     }

@@ -35,10 +35,15 @@ pub(crate) async fn metadata(
             .topics()
             .map(|topic| describe(&image, topic))
             .collect(),
-        Some(topics) => topics
-            .iter()
-            .map(|topic| look_up(&image, context, topic))
-            .collect(),
+        // A topic named twice is described once: an answer must not outgrow the cluster because its request repeats itself.
+        Some(topics) => {
+            let mut seen = BTreeSet::new();
+            topics
+                .iter()
+                .filter(|topic| seen.insert((&topic.name, topic.topic_id)))
+                .map(|topic| look_up(&image, context, topic))
+                .collect()
+        }
     };
     if request.include_topic_authorized_operations {
         topics

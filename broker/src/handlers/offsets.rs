@@ -1,5 +1,6 @@
 //! OffsetCommit and OffsetFetch, by topic name and (v10+) by topic id: decode → ask the group coordinator → encode.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flumen_protocol::error_code::ErrorCode;
@@ -43,6 +44,15 @@ pub(super) struct Sorter<'a> {
     image: &'a ClusterImage,
     pub(super) asked: Vec<Asked>,
     pub(super) offsets: Vec<(TopicPartition, OffsetRecord)>,
+    seen: BTreeSet<(TopicId, i32)>,
+}
+
+/// Most bytes that the copies of a group's id in one commit's records may take.
+const GROUP_ID_COPIES_BYTES_MAX: usize = 16 << 20;
+
+/// Every offset is a record that names the group: whether a commit of so many would be mostly copies of its id.
+pub(super) fn repeats_too_much(group_id: &str, offsets: usize) -> bool {
+    group_id.len().saturating_mul(offsets) > GROUP_ID_COPIES_BYTES_MAX
 }
 
 impl<'a> Sorter<'a> {
@@ -51,10 +61,12 @@ impl<'a> Sorter<'a> {
             image,
             asked: Vec::new(),
             offsets: Vec::new(),
+            seen: BTreeSet::new(),
         }
     }
 
-    /// `topic` is its place in the request; `name` the topic's name, or why it has none.
+    /// `topic` is its place in the request; `name` the topic's name, or why it has none. A partition that was there before is
+    /// refused: which of its offsets is meant?
     pub(super) fn add(
         &mut self,
         topic: usize,
@@ -63,15 +75,14 @@ impl<'a> Sorter<'a> {
         offset: OffsetRecord,
     ) {
         let known = name.and_then(|name| {
-            let count = self
-                .image
-                .topic(name)
-                .map_or(0, |topic| topic.partitions.len());
-            let exists = usize::try_from(partition).is_ok_and(|partition| partition < count);
-            if exists {
+            let topic = self.image.topic(name).filter(|topic| {
+                usize::try_from(partition).is_ok_and(|partition| partition < topic.partitions.len())
+            });
+            let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            if self.seen.insert((topic.id, partition)) {
                 Ok(name)
             } else {
-                Err(ErrorCode::UnknownTopicOrPartition)
+                Err(ErrorCode::InvalidRequest)
             }
         });
         let code = known.err().unwrap_or(ErrorCode::None);
@@ -135,6 +146,8 @@ pub(crate) async fn offset_commit(
     };
     let codes = if request.group_id.len() > NAME_BYTES_MAX {
         Err(ErrorCode::InvalidGroupId)
+    } else if repeats_too_much(&request.group_id, commit.offsets.len()) {
+        Err(ErrorCode::InvalidRequest)
     } else if commit.offsets.is_empty() {
         Ok(Vec::new())
     } else {

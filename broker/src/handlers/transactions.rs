@@ -30,7 +30,7 @@ use flumen_protocol::message::{
     WriteTxnMarkersResponse,
 };
 
-use super::offsets::Sorter;
+use super::offsets::{Sorter, repeats_too_much};
 use crate::coordinator::NAME_BYTES_MAX;
 use crate::coordinator::group::record::OffsetRecord;
 use crate::coordinator::group::{Commit, Identity};
@@ -366,6 +366,9 @@ async fn commit(
     if request.group_id.is_empty() || request.group_id.len() > NAME_BYTES_MAX {
         return Err(ErrorCode::InvalidGroupId);
     }
+    if repeats_too_much(&request.group_id, offsets.len()) {
+        return Err(ErrorCode::InvalidRequest);
+    }
     check_id(&request.transactional_id)?;
     let transaction =
         join_transaction(node, context, request)
@@ -521,8 +524,11 @@ pub(crate) async fn describe_transactions(
     _context: &Context,
     request: DescribeTransactionsRequest,
 ) -> DescribeTransactionsResponse {
-    let mut transaction_states = Vec::with_capacity(request.transactional_ids.len());
-    for transactional_id in request.transactional_ids {
+    // A transaction named twice is described once, with all its partitions.
+    let (mut seen, mut asked) = (BTreeSet::new(), request.transactional_ids);
+    asked.retain(|id| seen.insert(id.clone()));
+    let mut transaction_states = Vec::with_capacity(asked.len());
+    for transactional_id in asked {
         let described = match check_id(&transactional_id) {
             Ok(()) => {
                 node.coordinators

@@ -8,7 +8,7 @@ use flumen_protocol::message::describe_topic_partitions_request::{Cursor, TopicR
 use flumen_protocol::message::metadata_request::MetadataRequestTopic;
 use flumen_protocol::message::{
     CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeTopicPartitionsRequest, MetadataRequest,
+    DescribeGroupsRequest, DescribeTopicPartitionsRequest, MetadataRequest,
 };
 
 use crate::support::{Wire, World, batch};
@@ -90,6 +90,30 @@ async fn all_topics_are_an_empty_list_in_version_0_and_null_after() {
         ..Default::default()
     };
     assert_eq!(client.call(1, &all).await.topics.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_many_times_is_described_once() {
+    let world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 3).await;
+    let response = client.call(12, &ask(&["t"; 1_000], false)).await;
+    assert_eq!(response.topics.len(), 1);
+    let resource = DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: "t".to_owned(),
+        configuration_keys: None,
+        ..Default::default()
+    };
+    let request = DescribeConfigsRequest {
+        resources: vec![resource; 1_000],
+        ..Default::default()
+    };
+    assert_eq!(client.call(4, &request).await.results.len(), 1);
+    let request = DescribeGroupsRequest {
+        groups: vec!["g".to_owned(); 1_000],
+        ..Default::default()
+    };
+    assert_eq!(client.call(5, &request).await.groups.len(), 1);
 }
 
 #[tokio::test]
