@@ -245,6 +245,11 @@ impl Partition {
             partition: self,
             id,
         };
+        // After parking: the conductor is fenced before it fails those who are parked, so one of the two is seen here. Nobody
+        // flushes for whoever comes later.
+        if self.flush.fenced().is_some() {
+            return Err(ErrorCode::KafkaStorageError);
+        }
         released
             .await
             .unwrap_or(Err(ErrorCode::NotLeaderOrFollower))

@@ -6,6 +6,7 @@ use flumen_broker::Drivers;
 use flumen_log::fault_disk::{Crash, Fault, FaultDisk};
 use flumen_protocol::error_code::ErrorCode;
 
+use crate::groups::{commit_request, committed};
 use crate::support::{Wire, World, batch};
 
 async fn world_on(disk: FaultDisk) -> (World, Arc<FaultDisk>) {
@@ -55,6 +56,25 @@ async fn a_failed_flush_fences_the_directory_and_readers_go_on() {
     let mut client = world.client().await;
     assert_eq!(client.values("t", 0, 0).await, ["a", "b"]);
     assert_eq!(produce(&mut client, "e").await, ErrorCode::None);
+}
+
+#[tokio::test]
+async fn after_a_failed_flush_a_coordinator_answers_instead_of_waiting_for_ever() {
+    let (world, disk) = world_on(FaultDisk::new()).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    for offset in 0..2 {
+        let response = client.call(9, &commit_request("", -1, offset)).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, 0);
+    }
+    let before = disk.ops();
+    client.call(9, &commit_request("", -1, 2)).await;
+    // The last of the operations of a commit is the flush.
+    disk.fail_at(disk.ops() + (disk.ops() - before), Fault::Io);
+    let response = client.call(9, &commit_request("", -1, 3)).await;
+    assert_ne!(response.topics[0].partitions[0].error_code, 0);
+    // The offset is in memory and will never be on disk: this used to hang.
+    assert!(committed(&mut client, true).await.is_err());
+    assert!(committed(&mut client, true).await.is_err());
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ fn fetch_topic(partitions: &[i32]) -> OffsetFetchRequestTopic {
     }
 }
 
-/// The committed offset of `t-0`, or the error of its partition.
+/// The committed offset of `t-0`, or the error of its partition or of the whole answer.
 pub(crate) async fn committed(client: &mut Wire, require_stable: bool) -> Result<i64, ErrorCode> {
     let request = OffsetFetchRequest {
         group_id: GROUP.to_owned(),
@@ -103,7 +103,9 @@ pub(crate) async fn committed(client: &mut Wire, require_stable: bool) -> Result
         ..Default::default()
     };
     let response = client.call(7, &request).await;
-    assert_eq!(response.error_code, 0);
+    if response.error_code != 0 {
+        return Err(ErrorCode::from_code(response.error_code));
+    }
     let partition = &response.topics[0].partitions[0];
     match ErrorCode::from_code(partition.error_code) {
         ErrorCode::None => Ok(partition.committed_offset),
@@ -450,6 +452,37 @@ async fn fetch_many_groups(client: &mut Wire, version: i16, topic_id: TopicId) {
         (offsets(0), offsets(1), offsets(2)),
         (vec![10], vec![10], vec![]),
         "v{version}"
+    );
+}
+
+#[tokio::test]
+async fn a_commit_that_is_mostly_repetition_is_refused() {
+    let world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 600).await;
+    let mut request = commit_request("", -1, 1);
+    let twice = request.topics[0].clone();
+    request.topics.push(twice);
+    let response = client.call(9, &request).await;
+    let codes = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let codes: Vec<_> = codes.map(|p| ErrorCode::from_code(p.error_code)).collect();
+    assert_eq!(codes, [ErrorCode::None, ErrorCode::InvalidRequest]);
+
+    // 600 records that each name the group would be more than 16 MiB of its name.
+    let mut request = commit_request("", -1, 1);
+    request.group_id = "g".repeat(32_000);
+    let first = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions = (0..600)
+        .map(|partition_index| OffsetCommitRequestPartition {
+            partition_index,
+            ..first.clone()
+        })
+        .collect();
+    let response = client.call(9, &request).await;
+    assert!(
+        response.topics[0]
+            .partitions
+            .iter()
+            .all(|p| ErrorCode::from_code(p.error_code) == ErrorCode::InvalidRequest)
     );
 }
 
