@@ -6,6 +6,7 @@
 
 mod architecture;
 mod arrows;
+mod generated;
 mod tree;
 
 use std::path::{Path, PathBuf};
