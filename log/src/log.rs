@@ -86,6 +86,8 @@ struct Writer {
     snapshots: BTreeSet<Offset>,
     /// Recovery point of the last checkpoint.
     checkpointed: Offset,
+    /// The log's end when its index files were last cut to what they hold.
+    trimmed: Option<Offset>,
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +143,7 @@ impl Log {
                 .collect(),
             snapshots,
             checkpointed: flushed_offset,
+            trimmed: None,
             active,
         };
         Ok(Self {

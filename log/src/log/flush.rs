@@ -31,7 +31,8 @@ struct Plan<'a> {
 /// What a checkpoint makes durable besides the batches.
 struct State {
     end: Offset,
-    snapshot: Vec<u8>,
+    /// None is needed at offset 0: nobody has written anything yet.
+    snapshot: Option<Vec<u8>>,
     segments: Vec<Arc<Segment>>,
     epochs: Option<String>,
     /// Nothing was written since the last one.
@@ -189,8 +190,10 @@ impl Log {
             checkpoint::replace(disk, &path, epochs.as_bytes())
                 .map_err(|error| self.postponed(error, &state))?;
         }
-        let snapshot = checkpoint::replace(disk, &self.snapshot_path(state.end), &state.snapshot);
-        snapshot.map_err(|error| self.postponed(error, &state))?;
+        if let Some(snapshot) = &state.snapshot {
+            checkpoint::replace(disk, &self.snapshot_path(state.end), snapshot)
+                .map_err(|error| self.postponed(error, &state))?;
+        }
         Ok(state.end)
     }
 
@@ -204,14 +207,11 @@ impl Log {
         let changed = std::mem::take(&mut epochs.dirty);
         let text = changed.then(|| checkpoint::encode_epochs(&epochs.known));
         let unchanged = end == writer.checkpointed
-            && writer.snapshots.contains(&end)
+            && (end == 0 || writer.snapshots.contains(&end))
             && segments.len() == 1
             && !changed;
-        let snapshot = if unchanged {
-            Vec::new()
-        } else {
-            snapshot::encode(&self.producers.lock())
-        };
+        let needed = !unchanged && end > 0;
+        let snapshot = needed.then(|| snapshot::encode(&self.producers.lock()));
         Ok(State {
             end,
             snapshot,
@@ -238,7 +238,9 @@ impl Log {
     pub fn recovery_point_recorded(&self, recovery_point: Offset) {
         let mut writer = self.writer.lock();
         writer.checkpointed = recovery_point;
-        writer.snapshots.insert(recovery_point);
+        if recovery_point > 0 {
+            writer.snapshots.insert(recovery_point);
+        }
         let segments = self.segments();
         let begins_segment = |offset| segments.iter().any(|segment| segment.base_offset == offset);
         self.remove_snapshots(&mut writer, |offset| {
@@ -262,19 +264,29 @@ impl Log {
     /// # Errors
     /// As [`Log::checkpoint`].
     pub fn close(&self) -> Result<Offset, FlushError> {
-        let active = self.writer.lock().active.clone();
-        let trimmed = match active.extent().size {
-            0 => Ok(()),
-            _ => active.trim(),
-        };
-        trimmed.map_err(|error| FlushError::Failed {
+        self.trim().map_err(|error| FlushError::Failed {
             what: "cutting the indexes".into(),
             error: Arc::new(error),
         })?;
-        self.writer.lock().dirty_dir = true;
         let end = self.checkpoint()?;
         self.retire();
         Ok(end)
+    }
+
+    /// Cuts the index files to what they hold, once for each end of the log, without making that durable. A log without batches
+    /// has none.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        let mut writer = self.writer.lock();
+        let end = self.log_end_offset();
+        if writer.trimmed == Some(end) {
+            return Ok(());
+        }
+        if writer.active.extent().size > 0 {
+            writer.active.trim()?;
+            writer.dirty_dir = true;
+        }
+        writer.trimmed = Some(end);
+        Ok(())
     }
 
     /// No writes from now on: it is closed, or its directory is going away.

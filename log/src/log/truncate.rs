@@ -125,6 +125,7 @@ impl Log {
             writer.dirty.push(writer.active.clone());
         }
         writer.dirty_dir = true;
+        writer.trimmed = None;
         writer.checkpointed = writer.checkpointed.min(end);
         self.remove_snapshots(writer, |offset| offset > end);
         self.flushed_offset.fetch_min(end, Ordering::AcqRel);

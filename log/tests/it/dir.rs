@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flumen_log::disk::{Disk, OsDisk};
+use flumen_log::fault_disk::FaultDisk;
 use flumen_log::{Identity, LogConfig, LogDir, OpenError};
 use flumen_protocol::id::{TopicId, TopicPartition};
 
@@ -277,4 +278,41 @@ fn a_clean_stop_says_nothing_of_logs_that_were_not_opened_since_a_crash() {
     dir.close(2).unwrap();
     drop(dir);
     assert_eq!(open(home.path()).clean_stop(), Some(2));
+}
+
+#[test]
+fn a_clean_stop_costs_nothing_for_logs_that_nobody_wrote_to() {
+    const LOGS: i32 = 200;
+    let disk = Arc::new(FaultDisk::new());
+    let home = Path::new("/data");
+    let start = || LogDir::open(disk.clone() as Arc<dyn Disk>, home, &identity()).unwrap();
+    let empty = |dir: &LogDir| {
+        for i in 0..LOGS {
+            write(dir, &TopicPartition::new("idle", i), 0);
+        }
+    };
+    let dir = start();
+    empty(&dir);
+    write(&dir, &partition(), 20);
+    dir.checkpoint().unwrap();
+    let stop = |dir: LogDir, epoch| {
+        let before = disk.ops();
+        dir.close(epoch).unwrap();
+        let ops = disk.ops() - before;
+        assert!(ops < 40, "{ops} operations for stop {epoch}");
+    };
+    stop(dir, 1);
+    let dir = start();
+    assert_eq!(dir.clean_stop(), Some(1));
+    let before = disk.ops();
+    empty(&dir);
+    assert_eq!(write(&dir, &partition(), 0).log_end_offset(), 40);
+    assert_eq!(disk.ops(), before, "a clean start writes nothing");
+    stop(dir, 2);
+    let dir = start();
+    assert_eq!(dir.clean_stop(), Some(2));
+    empty(&dir);
+    for (partition, log) in dir.logs() {
+        assert_eq!(log.flushed_offset(), log.log_end_offset(), "{partition}");
+    }
 }
