@@ -129,6 +129,8 @@ struct Verification {
     epoch: ProducerEpoch,
     lowest_sequence: Sequence,
     bumps_epoch: bool,
+    /// Not asked for since the last pass of `expire`.
+    idle: bool,
 }
 
 /// Who appends, as far as producers are concerned.
@@ -398,8 +400,10 @@ impl Producers {
             epoch,
             lowest_sequence: sequence,
             bumps_epoch,
+            idle: false,
         };
         let given = self.verifications.entry(producer_id).or_insert(fresh);
+        given.idle = false;
         if epoch > given.epoch {
             (given.epoch, given.lowest_sequence) = (epoch, sequence);
         } else if epoch == given.epoch {
@@ -409,8 +413,11 @@ impl Producers {
     }
 
     /// Forgets producers not heard of for `expiration_ms`, unless a transaction of theirs is open. By our clock, not by record
-    /// timestamps: a producer of old events is not an idle one.
+    /// timestamps: a producer of old events is not an idle one. Forgets guards, too, that were given out before the pass before
+    /// this one: their batches never came, for the coordinator knew of no such transaction.
     pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
+        self.verifications
+            .retain(|_, given| !std::mem::replace(&mut given.idle, true));
         self.producers.retain(|_, producer| {
             let seen = *producer.seen_ms.get_or_insert(now_ms);
             producer.txn_first_offset.is_some() || now_ms.saturating_sub(seen) < expiration_ms

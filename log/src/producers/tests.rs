@@ -370,6 +370,33 @@ fn idle_producers_expire_by_our_clock_unless_a_transaction_is_open() {
 }
 
 #[test]
+fn a_guard_whose_batch_never_came_lives_for_one_pass_and_not_for_two() {
+    let mut producers = Producers::default();
+    let first = batch((7, 0, 0), 2, 0, true);
+    let guard = producers.start_verification(7, 0, 0, true).unwrap();
+    producers.start_verification(8, 0, 0, true).unwrap();
+    producers.expire(0, 100);
+    assert_eq!(
+        producers.check(&first, None, Origin::Client(guard)),
+        Ok(Check::New),
+        "its coordinator may still be thinking"
+    );
+    assert_eq!(producers.start_verification(7, 0, 0, true), Some(guard));
+    producers.expire(1, 100);
+    assert_eq!(
+        producers.verifications.keys().collect::<Vec<_>>(),
+        [&7],
+        "asked for again since"
+    );
+    producers.expire(2, 100);
+    assert!(producers.verifications.is_empty());
+    assert!(matches!(
+        producers.check(&first, None, Origin::Client(guard)),
+        Err(ProducerError::InvalidTxnState(_))
+    ));
+}
+
+#[test]
 fn a_snapshot_keeps_the_newest_batch_the_epochs_and_the_open_transaction() {
     let mut producers = Producers::default();
     append(&mut producers, &plain(2, 0, 3, 0)).unwrap();
