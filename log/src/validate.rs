@@ -1,9 +1,7 @@
 //! What a leader checks in batches before it appends them, and what it rewrites. Pure.
 //!
-//! `Log::append` calls [`validate`] before it takes any lock. Headers are checked always; records only where a rule needs them:
-//! those of an uncompressed batch are walked (it costs less than the CRC), a compressed one is opened only for a compacted
-//! topic, a recompression, or a lower bound on timestamps. Unlike Kafka, which opens every batch; a batch whose records do not
-//! match its header harms its own readers, who check as they read.
+//! `Log::append` calls [`validate`] before it takes any lock. A client's records are walked, and a compressed batch is opened for
+//! that, up to a limit: a count that its records do not bear out would move the log's end by up to 2^31 offsets.
 //! Source: Kafka `ProduceRequest.validateRecords`, `LogValidator`, `UnifiedLog.analyzeAndValidateRecords`.
 
 use bytes::Bytes;
@@ -97,12 +95,7 @@ fn client_batch(batch: RecordBatch, config: &LogConfig, now_ms: i64) -> Result<V
         .compression()
         .map_err(|error| refuse(error.into()))?;
     let target = config.compression.unwrap_or(codec);
-    let keys_needed = config.cleanup_policy.compact;
-    let min_needed = config.timestamp_type == TimestampType::CreateTime
-        && config.timestamp_before_max_ms < i64::MAX;
-    if codec == Compression::None || target != codec || keys_needed || min_needed {
-        check_records(&batch, config, now_ms)?;
-    }
+    check_records(&batch, config, now_ms)?;
     let batch = match target == codec {
         true => batch,
         false => recompress(&batch, target, config)?,

@@ -224,6 +224,24 @@ fn records_that_do_not_match_the_header_are_refused() {
 }
 
 #[test]
+fn a_count_that_the_records_do_not_bear_out_is_refused_under_every_codec() {
+    for codec in Compression::ALL {
+        for (count, expected) in [
+            (1_i32, "invalid record: bytes are left over after 1 records"),
+            (3, "invalid record: record 2: "),
+            (i32::MAX, "invalid record: record 2: "),
+        ] {
+            let mut bytes = builder(codec).build_mut();
+            bytes[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+            bytes[57..61].copy_from_slice(&count.to_be_bytes());
+            seal(&mut bytes);
+            let refused = reason(check(bytes, &LogConfig::default()));
+            assert!(refused.starts_with(expected), "{codec:?}: {refused}");
+        }
+    }
+}
+
+#[test]
 fn log_append_time_goes_into_the_header_with_a_new_crc() {
     let config = LogConfig {
         timestamp_type: TimestampType::LogAppendTime,
@@ -270,22 +288,15 @@ fn every_codec_becomes_the_topics_codec() {
 }
 
 #[test]
-fn a_bomb_that_must_be_opened_is_refused() {
+fn a_bomb_is_refused() {
     let mut bomb = BatchBuilder::new(BatchOptions {
         compression: Compression::Zstd,
         ..BatchOptions::default()
     });
     bomb.push(NOW, Some(b"k"), Some(&vec![0; 40_000_000]), &[]);
     let bytes = bomb.build();
-    let compacted = LogConfig {
-        cleanup_policy: CleanupPolicy {
-            delete: false,
-            compact: true,
-        },
-        ..LogConfig::default()
-    };
     assert!(matches!(
-        check(bytes, &compacted),
+        check(bytes, &LogConfig::default()),
         Err(AppendError::MessageTooLarge { .. })
     ));
 }
