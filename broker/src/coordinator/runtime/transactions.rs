@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -152,10 +153,8 @@ impl Transactions {
             expected,
             spare,
         };
-        let call = |machine: &mut TxnShard, now| {
-            self.watch_spare(spare, machine.init_producer(&init, now))
-        };
-        self.decide(transactional_id, call).await
+        let call = |machine: &mut TxnShard, now| machine.init_producer(&init, now);
+        self.decide_with_spare(transactional_id, spare, call).await
     }
 
     /// AddPartitionsToTxn and AddOffsetsToTxn.
@@ -197,8 +196,9 @@ impl Transactions {
             bumps_epoch,
             spare,
         };
-        let call = |machine: &mut TxnShard, now| self.watch_spare(spare, machine.end(&end, now));
-        self.decide(&producer.transactional_id, call).await
+        let call = |machine: &mut TxnShard, now| machine.end(&end, now);
+        self.decide_with_spare(&producer.transactional_id, spare, call)
+            .await
     }
 
     /// May these batches begin a transaction in their partitions? One answer each, in the code for Produce. From v12 on the
@@ -330,18 +330,53 @@ impl Transactions {
         }
     }
 
-    /// Keeps the spare producer id for the next request if this decision did not take it.
-    fn watch_spare<R>(&self, spare: ProducerId, decision: Decision<R>) -> Decision<R> {
-        let takes = |record: &TxnRecord| {
-            record
-                .value
-                .as_ref()
-                .is_some_and(|txn| txn.producer_id == spare || txn.next_producer_id == spare)
-        };
-        if !decision.records.iter().any(takes) {
+    /// As `decide`, for a call that may take the spare producer id. What it did not take is kept for the next request, but only
+    /// now: a decision that is put off is made again, and may take it then.
+    async fn decide_with_spare<R>(
+        &self,
+        transactional_id: &str,
+        spare: ProducerId,
+        call: impl Fn(&mut TxnShard, Time) -> Decision<R>,
+    ) -> Result<R, ErrorCode> {
+        let watch = SpareWatch::new(spare);
+        let watched = |machine: &mut TxnShard, now| watch.see(call(machine, now));
+        let reply = self.decide(transactional_id, watched).await;
+        if let Some(spare) = watch.unused() {
             *self.spare.lock() = Some(spare);
         }
+        reply
+    }
+}
+
+/// Sees whether any of a request's decisions names the spare producer id.
+struct SpareWatch {
+    spare: ProducerId,
+    named: AtomicBool,
+}
+
+impl SpareWatch {
+    fn new(spare: ProducerId) -> SpareWatch {
+        SpareWatch {
+            spare,
+            named: AtomicBool::new(false),
+        }
+    }
+
+    fn see<R>(&self, decision: Decision<R>) -> Decision<R> {
+        let names = |record: &TxnRecord| {
+            record.value.as_ref().is_some_and(|txn| {
+                txn.producer_id == self.spare || txn.next_producer_id == self.spare
+            })
+        };
+        if decision.records.iter().any(names) {
+            self.named.store(true, Ordering::Relaxed);
+        }
         decision
+    }
+
+    /// The spare, if no decision named it.
+    fn unused(&self) -> Option<ProducerId> {
+        (!self.named.load(Ordering::Relaxed)).then_some(self.spare)
     }
 }
 
@@ -368,6 +403,49 @@ fn produce_code(code: ErrorCode, version: i16) -> Result<(), ErrorCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinator::txn::TxnState;
+
+    #[test]
+    fn a_producer_id_that_a_later_pass_names_is_not_kept_for_the_next_request() {
+        let now = Time {
+            monotonic_ms: 0,
+            wall_ms: 1_000,
+        };
+        let mut machine = TxnShard::load(TxnConfig::default(), now, |_| {});
+        let open = Transaction {
+            producer_id: 7,
+            previous_producer_id: -1,
+            next_producer_id: -1,
+            producer_epoch: ProducerEpoch::MAX - 2,
+            last_producer_epoch: -1,
+            timeout_ms: 60_000,
+            state: TxnState::Ongoing,
+            partitions: BTreeSet::new(),
+            start_ms: 1_000,
+            update_ms: 1_000,
+            client_version: 0,
+        };
+        machine.apply(&TxnRecord::new("pay", open));
+        let init = InitProducer {
+            transactional_id: "pay".to_owned(),
+            timeout_ms: 60_000,
+            expected: None,
+            spare: 100,
+        };
+        let watch = SpareWatch::new(init.spare);
+        let first = watch.see(machine.init_producer(&init, now));
+        assert_eq!(first.reply, Err(ErrorCode::ConcurrentTransactions));
+        assert_eq!(watch.unused(), Some(100), "nobody has it yet");
+        let mut aborted = first.records[0].value.clone().unwrap();
+        aborted.state = TxnState::CompleteAbort;
+        machine.apply(&TxnRecord::new("pay", aborted));
+        let second = watch.see(machine.init_producer(&init, now));
+        assert_eq!(second.reply, Ok((100, 0)));
+        assert_eq!(watch.unused(), None);
+        let third = watch.see(machine.init_producer(&init, now));
+        assert!(third.reply.is_ok());
+        assert_eq!(watch.unused(), None, "a name once given stays given");
+    }
 
     #[test]
     fn rule_40_producers_are_told_codes_their_version_knows() {
