@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::message::delete_groups_response::DeletableGroupResult;
 use flumen_protocol::message::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -192,10 +193,11 @@ fn join_of(
     fresh_member_id: String,
     token: u64,
 ) -> Join {
+    // Copies: what the group keeps must not keep the whole request in memory.
     let protocols = request.protocols.into_iter();
     let protocols = protocols.map(|protocol| Protocol {
         name: protocol.name,
-        metadata: protocol.metadata,
+        metadata: Bytes::copy_from_slice(&protocol.metadata),
     });
     Join {
         token,
@@ -232,7 +234,7 @@ pub(crate) async fn sync_group(
             let assignments = request
                 .assignments
                 .into_iter()
-                .map(|part| (part.member_id, part.assignment))
+                .map(|part| (part.member_id, Bytes::copy_from_slice(&part.assignment)))
                 .collect();
             let sync = |token| Sync {
                 token,

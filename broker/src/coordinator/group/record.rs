@@ -222,8 +222,9 @@ fn decode_group(bytes: Bytes) -> Result<GroupMetadata, DecodeError> {
             member.rebalance_timeout
         },
         session_timeout_ms: member.session_timeout,
-        subscription: member.subscription,
-        assignment: member.assignment,
+        // Copies: slices would keep the whole batch in memory for as long as the group lives.
+        subscription: Bytes::copy_from_slice(&member.subscription),
+        assignment: Bytes::copy_from_slice(&member.assignment),
     });
     Ok(GroupMetadata {
         protocol_type: value.protocol_type,
