@@ -167,7 +167,17 @@ impl Replicas {
         let config = self.topic_config(set);
         let open = |record: &crate::cluster::record::PartitionRecord| {
             let name = TopicPartition::new(topic.name.clone(), record.partition);
-            let log = self.dir.open_log(&name, Some(topic.id), config.clone())?;
+            let log = match self.dir.open_log(&name, Some(topic.id), config.clone()) {
+                // The others are not to suffer for it. What the broker itself keeps is not given up so lightly.
+                Err(error @ OpenError::Corrupt { .. }) if !topic.is_internal() => {
+                    tracing::error!(
+                        partition = %name, %error,
+                        "partition is damaged and stays closed: bring back its directory from a copy and restart, or delete the topic"
+                    );
+                    return Ok(None);
+                }
+                opened => opened?,
+            };
             Ok(Some(Partition::new(PartitionParts {
                 name,
                 topic_id: topic.id,

@@ -166,9 +166,7 @@ impl Plan {
         asked: &FetchPartition,
     ) -> Result<&'a Arc<Partition>, ErrorCode> {
         let topic = topic.ok_or(self.unknown)?;
-        let partition = topic
-            .partition(asked.partition)
-            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = topic.opened(asked.partition)?;
         partition.check_epoch(asked.current_leader_epoch)?;
         Ok(partition)
     }

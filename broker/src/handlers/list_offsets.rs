@@ -83,10 +83,7 @@ fn find(
     asked: &ListOffsetsPartition,
     isolation: Isolation,
 ) -> Result<Place, ErrorCode> {
-    let partition = node
-        .partitions
-        .find(topic, asked.partition_index)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = node.partitions.opened(topic, asked.partition_index)?;
     partition.check_epoch(asked.current_leader_epoch)?;
     let since = |version: i16, place: Place| {
         if context.version < version {

@@ -42,8 +42,9 @@ fn end_offset(node: &Node, topic: &str, asked: &OffsetForLeaderPartition) -> Epo
         end_offset: -1,
         ..Default::default()
     };
-    let Some(partition) = node.partitions.find(topic, asked.partition) else {
-        return undefined(ErrorCode::UnknownTopicOrPartition);
+    let partition = match node.partitions.opened(topic, asked.partition) {
+        Ok(partition) => partition,
+        Err(error) => return undefined(error),
     };
     if let Err(error) = partition.check_epoch(asked.current_leader_epoch) {
         return undefined(error);

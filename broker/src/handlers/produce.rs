@@ -180,9 +180,7 @@ impl Batch<'_> {
 
     /// Everything about one partition that can be refused without the log.
     fn prepare(&self, topic: &Topic, data: &PartitionProduceData) -> Result<Write, Failure> {
-        let partition = topic
-            .partition(data.index)
-            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = topic.opened(data.index)?;
         partition.check_open()?;
         let records = match &data.records {
             Some(Records::Bytes(bytes)) => bytes.clone(),

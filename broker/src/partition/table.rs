@@ -19,7 +19,7 @@ pub struct Topic {
     pub name: String,
     /// Its id.
     pub id: TopicId,
-    /// Partition `i` at index `i`; `None` where another broker has it.
+    /// Partition `i` at index `i`; `None` where another broker has it, or its log is damaged.
     pub partitions: Vec<Option<Arc<Partition>>>,
 }
 
@@ -31,6 +31,19 @@ impl Topic {
             .ok()
             .and_then(|i| self.partitions.get(i))
             .and_then(Option::as_ref)
+    }
+
+    /// A partition by its number, for a request.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`; `KAFKA_STORAGE_ERROR` if it exists and its log could not be opened.
+    pub(crate) fn opened(&self, number: i32) -> Result<&Arc<Partition>, ErrorCode> {
+        let exists = usize::try_from(number).is_ok_and(|i| i < self.partitions.len());
+        self.partition(number).ok_or(if exists {
+            ErrorCode::KafkaStorageError
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        })
     }
 }
 
@@ -68,6 +81,16 @@ impl Partitions {
             .get(topic)?
             .partition(partition)
             .cloned()
+    }
+
+    /// A partition by topic name and number, for a request.
+    ///
+    /// # Errors
+    /// As [`Topic::opened`].
+    pub(crate) fn opened(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ErrorCode> {
+        let topic = self.topic(topic);
+        let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        topic.opened(partition).cloned()
     }
 
     /// A partition by name.

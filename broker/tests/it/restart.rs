@@ -79,3 +79,45 @@ async fn the_sequence_of_a_producer_survives_a_restart() {
         .await;
     assert_eq!(gap.error_code, ErrorCode::OutOfOrderSequenceNumber.code());
 }
+
+#[tokio::test]
+async fn a_damaged_partition_refuses_and_the_others_work() {
+    let mut world = World::start(&[]).await;
+    let mut client = world.client_with_topic("damaged", 2).await;
+    client.create_topic("whole", 1, &[]).await.unwrap();
+    for (topic, partition) in [("damaged", 0), ("damaged", 1), ("whole", 0)] {
+        let stored = client.produce(topic, partition, batch(&["a"])).await;
+        assert_eq!(stored.error_code, 0);
+    }
+    world.stop().await;
+    let clean = world.dir.path().join(".kafka_cleanshutdown");
+    std::fs::remove_file(&clean).unwrap();
+    let log = world.dir.path().join("damaged-0/00000000000000000000.log");
+    let bytes = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &bytes[..bytes.len() - 1]).unwrap();
+
+    world.run().await;
+    let mut client = world.client().await;
+    let refused = client.produce("damaged", 0, batch(&["b"])).await;
+    assert_eq!(
+        ErrorCode::from_code(refused.error_code),
+        ErrorCode::KafkaStorageError
+    );
+    let refused = client.fetch("damaged", 0, 0).await;
+    assert_eq!(
+        ErrorCode::from_code(refused.error_code),
+        ErrorCode::KafkaStorageError
+    );
+    for (topic, partition) in [("damaged", 1), ("whole", 0)] {
+        let stored = client.produce(topic, partition, batch(&["b"])).await;
+        assert_eq!(stored.error_code, 0);
+        assert_eq!(client.values(topic, partition, 0).await, ["a", "b"]);
+    }
+    // What nobody could look at is looked at again, and its bytes are as they were.
+    world.stop().await;
+    assert!(!clean.exists());
+    assert_eq!(std::fs::read(&log).unwrap(), bytes[..bytes.len() - 1]);
+    world.run().await;
+    let mut client = world.client().await;
+    assert_eq!(client.values("whole", 0, 0).await, ["a", "b"]);
+}
