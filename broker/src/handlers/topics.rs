@@ -179,30 +179,50 @@ pub(crate) async fn delete_topics(
         .map(|(name, id)| to_delete(node, context, &image, name.as_deref(), *id))
         .collect();
     let ids: Vec<TopicId> = found.iter().flatten().map(|(_, id)| *id).collect();
-    let count = ids.len();
-    let replies = node.cluster.propose(DeleteTopics { topics: ids }).await;
-    let mut replies = replies
-        .unwrap_or_else(|refused| vec![Err(refused); count])
-        .into_iter();
-    let mut gone = Vec::new();
+    let names = found.iter().flatten().map(|(name, _)| name.clone());
+    let mut replies = delete(node, ids, names.collect()).await.into_iter();
     let mut responses = Vec::with_capacity(asked.len());
     for ((name, id), found) in asked.into_iter().zip(found) {
         responses.push(match found {
             Ok((name, id)) => {
                 let result = replies.next().expect("one reply per topic that was found");
-                gone.extend(result.is_ok().then(|| name.clone()));
                 deleted_result(Some(name), id, result)
             }
             Err(refused) => deleted_result(name, id, Err(refused)),
         });
     }
-    if !gone.is_empty() {
-        node.coordinators.topics_deleted(&gone).await;
-    }
     DeleteTopicsResponse {
         responses,
         ..Default::default()
     }
+}
+
+/// Deletes topics and the offsets that groups have committed for them; one reply per topic. In a task of its own: once it has begun
+/// it comes to its end, even if the one who asks vanishes.
+async fn delete(
+    node: &Arc<Node>,
+    ids: Vec<TopicId>,
+    names: Vec<String>,
+) -> Vec<Result<(), Refused>> {
+    let (done, replies) = tokio::sync::oneshot::channel();
+    let (task, count) = (Arc::clone(node), ids.len());
+    node.drivers.spawn("topic deletion", async move {
+        let replies = task.cluster.propose(DeleteTopics { topics: ids }).await;
+        let replies = replies.unwrap_or_else(|refused| vec![Err(refused); count]);
+        let gone = names.into_iter().zip(&replies);
+        let gone: Vec<String> = gone
+            .filter_map(|(name, reply)| reply.is_ok().then_some(name))
+            .collect();
+        if !gone.is_empty() {
+            task.coordinators.topics_deleted(&gone).await;
+        }
+        // The one who asked may have gone.
+        let _ = done.send(replies);
+    });
+    replies.await.unwrap_or_else(|_| {
+        let stopped = Refused::new(ErrorCode::UnknownServerError, "the broker is stopping");
+        vec![Err(stopped); count]
+    })
 }
 
 /// Name and id of the topic that is meant, if it may be deleted.
