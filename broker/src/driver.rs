@@ -5,12 +5,14 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use flumen_log::disk::{Disk, OsDisk};
 use futures_util::future::BoxFuture;
+use rustix::io::Errno;
+use rustix::rand::GetRandomFlags;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -169,14 +171,16 @@ impl Socket for TcpStream {
 struct OsEntropy;
 
 impl Entropy for OsEntropy {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the source of randomness"
-    )]
     fn fill(&self, buf: &mut [u8]) {
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut urandom| urandom.read_exact(buf))
-            .expect("/dev/urandom is always readable on Linux");
+        let mut filled = 0;
+        while filled < buf.len() {
+            match rustix::rand::getrandom(&mut buf[filled..], GetRandomFlags::empty()) {
+                Ok(bytes) => filled += bytes,
+                // Only more than 256 bytes can be interrupted.
+                Err(Errno::INTR) => {}
+                Err(error) => panic!("getrandom(2) is there on every Linux since 3.17: {error}"),
+            }
+        }
     }
 }
 
