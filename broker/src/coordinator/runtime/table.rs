@@ -1,5 +1,6 @@
 //! The shards of one internal topic: made when the topic is, loaded at start, loaded again after a failed write.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::shard::{Loaded, Shard, replay};
 use super::{Machine, World};
+use crate::clock::Instant;
 use crate::coordinator::partition_for;
 use crate::partition::Partition;
 
@@ -16,7 +18,7 @@ use crate::partition::Partition;
 const LOAD_AT_START_BYTES: u64 = 16 << 20;
 /// Bytes replayed at once.
 const REPLAY_CHUNK_BYTES: usize = 4 << 20;
-/// Pause before a load that failed is tried again.
+/// Pause before a load that failed is tried again, and between two loads of a shard.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the head of the file.
@@ -159,7 +161,12 @@ impl<M: Machine> ShardTable<M> {
     }
 
     /// Loads shards as they are reported, for as long as the broker runs.
+    ///
+    /// A shard that has to be loaded again right after its last load waits for [`RELOAD_PAUSE`] to pass: on a disk that refuses
+    /// writes the first write unloads it again.
     async fn run_loads(self: Arc<Self>) {
+        let clock = &self.world.parts.drivers.clock;
+        let mut loaded_at: BTreeMap<i32, Instant> = BTreeMap::new();
         loop {
             let next = self.broken.next();
             let Some(index) = next else {
@@ -169,6 +176,14 @@ impl<M: Machine> ShardTable<M> {
                     () = self.broken.some.notified() => continue,
                 }
             };
+            if let Some(at) = loaded_at.get(&index) {
+                tokio::select! {
+                    biased;
+                    () = self.world.stop.cancelled() => return,
+                    () = clock.sleep_until(*at + RELOAD_PAUSE) => {}
+                }
+            }
+            loaded_at.insert(index, clock.now());
             if let Err(why) = self.load(index).await {
                 tracing::error!(
                     topic = M::TOPIC,
