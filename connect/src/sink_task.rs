@@ -466,6 +466,12 @@ impl Running<'_> {
                 "{partition}: offset {position} was read already, the topic ends at {log_end}: it lost records, or was made anew"
             )));
         }
+        if log_start <= position {
+            // The log that did not have the offset a moment ago is another one: nothing was deleted in between.
+            return Err(TaskError::fatal(format!(
+                "{partition}: offset {position} was refused, and now the log has {log_start} to {log_end}: the topic was made anew, or lost records"
+            )));
+        }
         lost(self.parts, partition, position, log_start)?;
         self.consumer
             .seek(partition, log_start)
