@@ -90,16 +90,23 @@ async fn session(
     worked: &mut bool,
 ) -> Result<(), TaskError> {
     control.running();
-    let partitions = loop {
-        let partitions = assigned(parts).await?;
-        if !partitions.is_empty() || control.stopping() {
-            break partitions;
+    let share = loop {
+        let share = share_of(parts).await?;
+        if control.stopping() {
+            return Ok(());
         }
-        control.sleep(TOPIC_WAIT).await;
+        if !share.mine.is_empty() {
+            break share;
+        }
+        // A task too many waits for new partitions as the others look for them.
+        control
+            .sleep(match share.all {
+                0 => TOPIC_WAIT,
+                _ => LOOK_FOR_PARTITIONS,
+            })
+            .await;
     };
-    if control.stopping() {
-        return Ok(());
-    }
+    let partitions = assigned(parts, share.mine).await?;
     parts.ensure_dead_letter_topic().await?;
     parts
         .seen
@@ -147,10 +154,15 @@ async fn session(
     ended
 }
 
+/// The partitions of a task, with their topics' ids.
+struct Share {
+    mine: BTreeMap<TopicPartition, Option<flumen_protocol::id::TopicId>>,
+    /// How many partitions all tasks have together.
+    all: usize,
+}
+
 /// The partitions of this task: every `tasks`-th of all, in order, of the topics that exist now.
-async fn partitions_of(
-    parts: &TaskParts,
-) -> Result<BTreeMap<TopicPartition, Option<flumen_protocol::id::TopicId>>, TaskError> {
+async fn share_of(parts: &TaskParts) -> Result<Share, TaskError> {
     let wanted = parts.settings.list("topics");
     let pattern = parts
         .settings
@@ -178,21 +190,23 @@ async fn partitions_of(
             );
         }
     }
-    Ok(all
-        .into_iter()
-        .enumerate()
-        .filter(|(index, _)| index % parts.tasks == parts.task)
-        .map(|(_, entry)| entry)
-        .collect())
+    Ok(Share {
+        all: all.len(),
+        mine: all
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| index % parts.tasks == parts.task)
+            .map(|(_, entry)| entry)
+            .collect(),
+    })
 }
 
 /// The same with what the cluster knows of them.
-async fn assigned(parts: &TaskParts) -> Result<Vec<AssignedPartition>, TaskError> {
-    let mine = partitions_of(parts).await?;
+async fn assigned(
+    parts: &TaskParts,
+    mine: BTreeMap<TopicPartition, Option<flumen_protocol::id::TopicId>>,
+) -> Result<Vec<AssignedPartition>, TaskError> {
     let names: Vec<TopicPartition> = mine.keys().cloned().collect();
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
     let admin = Admin::new(&parts.client);
     let starts = admin
         .list_offsets(&names, OffsetSpec::Earliest)
@@ -522,7 +536,7 @@ impl Running<'_> {
             return Ok(false);
         }
         self.looked_at = runtime::now();
-        let now = partitions_of(self.parts).await?;
+        let now = share_of(self.parts).await?.mine;
         let changed = !now.keys().eq(self.known.iter());
         if changed {
             tracing::info!(
