@@ -209,6 +209,7 @@ fn prepare_folder(arguments: &Arguments) -> Result<Folder, Failure> {
 fn begin_folder(dir: &Path, marker: &Path, data: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     std::fs::write(marker, b"")?;
+    PrivatePostgres::stop_leftover(dir);
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         if entry.path() == marker {

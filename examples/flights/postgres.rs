@@ -32,11 +32,12 @@ impl PrivatePostgres {
         };
         let home = cluster_folder(demo);
         if !resume && home.exists() {
+            PrivatePostgres::stop_leftover(demo);
             std::fs::remove_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
         }
         let data = home.join("data");
         if data.exists() {
-            stop_leftover(&binaries, &data);
+            PrivatePostgres::stop_leftover(demo);
         } else {
             create_cluster(&binaries, &home, &data)?;
         }
@@ -61,6 +62,20 @@ impl PrivatePostgres {
         };
         started.wait_until_ready(&home).await?;
         Ok(Some(started))
+    }
+
+    /// Killed half-way, the demo's server got its own signal; this waits until it has let go, or finds nothing to stop.
+    ///
+    /// To be called before its files are taken away: it might still be writing some.
+    pub(crate) fn stop_leftover(demo: &Path) {
+        let data = cluster_folder(demo).join("data");
+        let (Some(binaries), Ok(data)) = (find_binaries(), std::fs::canonicalize(data)) else {
+            return;
+        };
+        let mut stop = as_server_user(&binaries.join("pg_ctl"), |command| {
+            command.args(["stop", "-m", "immediate", "-D"]).arg(data)
+        });
+        let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 
     async fn wait_until_ready(&mut self, home: &Path) -> Result<(), String> {
@@ -168,14 +183,6 @@ fn create_cluster(binaries: &Path, home: &Path, data: &Path) -> Result<(), Strin
             .arg(&unfinished)
     }))?;
     std::fs::rename(&unfinished, data).map_err(named)
-}
-
-/// Killed half-way, the demo's server got its own signal; this waits until it has let go, or finds nothing to stop.
-fn stop_leftover(binaries: &Path, data: &Path) {
-    let mut stop = as_server_user(&binaries.join("pg_ctl"), |command| {
-        command.args(["stop", "-m", "immediate", "-D"]).arg(data)
-    });
-    let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 /// The program as a user that is not root, told to stop (SIGINT) when this process dies, however it dies.
