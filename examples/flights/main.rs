@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::check::{Rows, compare, flights, read_file, read_postgres, worst};
+use crate::check::{Growing, Progress, compare, count_postgres, read_file, read_postgres, worst};
 use crate::pipeline::{Pipeline, Places};
 use crate::postgres::PrivatePostgres;
 use crate::recompute::{Expected, recompute};
@@ -113,9 +113,21 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     pipeline.stop().await?;
     done?;
 
-    let written = read_file(&output)?;
+    check_sinks(&output, database.as_ref(), &expected).await?;
+    println!("outputs    {}", home.display());
+    println!("took       {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Holds what both sinks have against the recomputation, row by row, and shows the worst of it.
+async fn check_sinks(
+    output: &Path,
+    database: Option<&tokio_postgres::Client>,
+    expected: &Expected,
+) -> Result<(), Failure> {
+    let written = read_file(output)?;
     compare("file sink", &written, &expected.rows)?;
-    let stored = match &database {
+    let stored = match database {
         Some(database) => read_postgres(database).await?,
         None => written.clone(),
     };
@@ -140,8 +152,6 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
             "in the file sink"
         }
     );
-    println!("outputs    {}", home.display());
-    println!("took       {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -237,18 +247,23 @@ async fn wait_until_done(
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} flights counted in every sink, {elapsed}",
     )?);
+    let all = Progress {
+        rows: expected.rows.len(),
+        flights: expected.flown,
+    };
+    let mut file = Growing::default();
     let (mut best, mut moved) = (0, Instant::now());
     loop {
-        let written = read_file(output)?;
+        let written = file.read_on(output)?;
         let stored = match database {
-            Some(database) => read_postgres(database).await?,
-            None => written.clone(),
+            Some(database) => count_postgres(database).await?,
+            None => written,
         };
-        if is_done(&written, expected) && is_done(&stored, expected) {
+        if written == all && stored == all {
             bar.finish();
             return Ok(());
         }
-        let counted = flights(&written).min(flights(&stored));
+        let counted = written.flights.min(stored.flights);
         bar.set_position(counted.unsigned_abs());
         if counted != best {
             (best, moved) = (counted, Instant::now());
@@ -266,11 +281,6 @@ async fn wait_until_done(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// Counts only ever grow to their final value: when the sums agree, every row has arrived.
-fn is_done(rows: &Rows, expected: &Expected) -> bool {
-    rows.len() == expected.rows.len() && flights(rows) == expected.flown
 }
 
 #[cfg(test)]
