@@ -28,6 +28,9 @@ use crate::reader::{Found, Reader, beginning};
 const SAMPLE_ROWS: usize = 1000;
 const SAMPLE_BYTES: usize = 1 << 20;
 
+/// How far ahead of the wall clock a record may be. Kafka's brokers refuse more: `message.timestamp.after.max.ms`.
+const MOST_AHEAD_MS: i64 = 60 * 60 * 1000;
+
 /// The task.
 pub(crate) struct FileSourceTask {
     context: Option<SourceContext>,
@@ -410,21 +413,9 @@ fn to_record(
     }
     let row = table.row(&line.bytes)?;
     let of = |field: &Option<String>| field.as_deref().and_then(|field| row.get(field)).cloned();
-    let timestamp = match of(&options.timestamp_field) {
-        None => None,
-        Some(Value::String(text)) => Some(parse_timestamp(text.as_str()).ok_or_else(|| {
-            format!(
-                "timestamp {:?} is neither RFC 3339 nor milliseconds",
-                text.as_str()
-            )
-        })?),
-        Some(value) => Some(
-            value
-                .as_i64()
-                .filter(|at| *at >= 0)
-                .ok_or_else(|| format!("timestamp {value:?} is no time since 1970"))?,
-        ),
-    };
+    let timestamp = of(&options.timestamp_field)
+        .map(|value| to_timestamp(&value))
+        .transpose()?;
     let key = match options
         .key_field
         .as_deref()
@@ -442,6 +433,26 @@ fn to_record(
         timestamp,
         ..SourceRecord::new(Arc::clone(topic), value)
     }))
+}
+
+/// The time of a record, where the broker will take it: one that it refuses takes the whole batch with it.
+fn to_timestamp(value: &Value) -> Result<i64, String> {
+    let (at, shown) = match value {
+        Value::String(text) => {
+            let shown = format!("timestamp {:?}", text.as_str());
+            let at = parse_timestamp(text.as_str());
+            let at = at.ok_or_else(|| format!("{shown} is neither RFC 3339 nor milliseconds"))?;
+            (Some(at), shown)
+        }
+        value => (value.as_i64(), format!("timestamp {value:?}")),
+    };
+    let at = at
+        .filter(|at| *at >= 0)
+        .ok_or_else(|| format!("{shown} is no time since 1970"))?;
+    if at.saturating_sub(disk::wall_clock_ms()) > MOST_AHEAD_MS {
+        return Err(format!("{shown} is more than an hour in the future"));
+    }
+    Ok(at)
 }
 
 fn io_error(path: &std::path::Path, doing: &str, error: &io::Error) -> TaskError {

@@ -330,6 +330,60 @@ async fn declared_types_may_be_corrected_between_two_runs() {
 }
 
 #[tokio::test]
+async fn a_time_that_the_broker_would_refuse_costs_its_row_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("times.csv");
+    let soon = disk::wall_clock_ms() + 60_000;
+    let text = format!(
+        "n,at\n1,2013-01-01T10:00:00Z\n2,2999-01-01T00:00:00Z\n3,1969-12-31T23:59:59Z\n4,-5\n5,{}\n6,{soon}\n",
+        i64::MAX
+    );
+    std::fs::write(&path, text).unwrap();
+    let place = path.display();
+    let first = 1_357_034_400_000;
+    for (columns, taken, far) in [
+        ("at:string", vec![first, soon], 2),
+        ("at:timestamp", vec![first, soon], 2),
+        ("at:int64", vec![soon], 1),
+    ] {
+        let options = [
+            ("format", "csv"),
+            ("mode", "load"),
+            ("csv.columns", columns),
+            ("timestamp.field", "at"),
+        ];
+        let mut run = Run::new(&path, &options, None).await;
+        let records = run.drain().await;
+        let times: Vec<_> = records
+            .iter()
+            .filter_map(|record| record.timestamp)
+            .collect();
+        assert_eq!(times, taken, "{columns}");
+        assert_eq!(times.len() + run.rejected.len(), 6, "{:?}", run.rejected);
+        let ahead = run
+            .rejected
+            .iter()
+            .filter(|why| why.ends_with("in the future"));
+        assert_eq!(ahead.count(), far, "{:?}", run.rejected);
+        assert!(run.eof());
+        if columns == "at:string" {
+            assert_eq!(
+                run.rejected[..3],
+                [
+                    format!(
+                        "{place} line 3 (byte 28): timestamp \"2999-01-01T00:00:00Z\" is more than an hour in the future"
+                    ),
+                    format!(
+                        "{place} line 4 (byte 51): timestamp \"1969-12-31T23:59:59Z\" is no time since 1970"
+                    ),
+                    format!("{place} line 5 (byte 74): timestamp \"-5\" is no time since 1970"),
+                ]
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn inferred_types_stay_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.csv");
