@@ -17,7 +17,7 @@ setup:
 
 demo:
 	@tools/setup demo
-	@cargo build --release --locked --quiet -p flumen-examples --bin flights
+	@cargo build --release --locked -p flumen-examples --bin flights
 	@target/release/flights --dir "$(or $(DIR),target/demo)" $(if $(DATA),--data "$(DATA)") $(if $(RESUME),--resume)
 
 test:
