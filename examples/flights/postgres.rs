@@ -114,8 +114,9 @@ impl PrivatePostgres {
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         // SIGINT is PostgreSQL's fast shutdown; setpriv hands it on because it became the server by exec.
-        let _ = Command::new("kill")
-            .args(["-INT", &self.server.id().to_string()])
+        // A bare Debian has no program `kill`; every shell has it built in.
+        let _ = Command::new("sh")
+            .args(["-c", &format!("kill -INT {}", self.server.id())])
             .status();
         let _ = self.server.wait();
     }

@@ -102,7 +102,9 @@ impl Server {
     /// SIGTERM: the clean way. Returns the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take().expect("running");
-        let _ = Command::new("kill").arg(child.id().to_string()).status();
+        let _ = Command::new("sh")
+            .args(["-c", &format!("kill {}", child.id())])
+            .status();
         child.wait().expect("the broker ends").code()
     }
 

@@ -175,9 +175,7 @@ impl Server {
     /// `pg_ctl stop -m immediate`: no checkpoint, every connection cut; the next start recovers.
     pub(crate) fn crash(&self) {
         if let Some(mut child) = self.child.lock().unwrap().take() {
-            run(Command::new("kill")
-                .arg("-QUIT")
-                .arg(child.id().to_string()));
+            run(Command::new("sh").args(["-c", &format!("kill -QUIT {}", child.id())]));
             let _ = child.wait();
         }
     }
