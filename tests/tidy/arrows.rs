@@ -4,13 +4,24 @@ use crate::{report, root};
 
 /// A crate's folder and the crates of ours it may use, apart from tests.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("tests/planted", &[]),
+    ("tests/checker", &[]),
     ("protocol", &[]),
     ("protocol/generator", &[]),
-    ("log", &["flumen-protocol"]),
+    ("log", &["flumen-protocol", "flumen-planted"]),
     ("client", &["flumen-protocol"]),
-    ("broker", &["flumen-protocol", "flumen-log"]),
-    ("streams", &["flumen-protocol", "flumen-client"]),
-    ("connect", &["flumen-protocol", "flumen-client"]),
+    (
+        "broker",
+        &["flumen-protocol", "flumen-log", "flumen-planted"],
+    ),
+    (
+        "streams",
+        &["flumen-protocol", "flumen-client", "flumen-planted"],
+    ),
+    (
+        "connect",
+        &["flumen-protocol", "flumen-client", "flumen-planted"],
+    ),
     ("connect/plugins/file", &["flumen-connect"]),
     ("connect/plugins/postgres", &["flumen-connect"]),
 ];
