@@ -16,6 +16,7 @@
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::hash::{BuildHasher, Hash};
 
+use flumen_planted::{Bug, planted};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
@@ -218,6 +219,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Table<K, V> {
         for at in &self.dirty {
             let entry = self.entry(*at);
             let (value, dirty) = match before.get(at) {
+                // Wrong: the value of the open epoch, which may still be undone.
+                _ if planted(Bug::SpillUncommitted) => (entry.value.as_ref(), true),
                 Some(undo) => (undo.before.as_ref(), undo.was_dirty),
                 None => (entry.value.as_ref(), true),
             };
