@@ -11,5 +11,6 @@ mod faults;
 mod helpers;
 mod kafka;
 mod model;
+mod planted;
 mod reading;
 mod recovery;

@@ -232,6 +232,30 @@ fn missing_and_corrupt_indexes_are_made_anew_with_the_same_bytes() {
 }
 
 #[test]
+fn index_entries_behind_the_recovery_point_are_not_believed() {
+    let (_home, dir, batches) = written(40);
+    let index = dir.join(FIRST.replace(".log", ".index"));
+    let good = std::fs::read(&index).unwrap();
+    let last: [u8; 8] = *good.last_chunk().unwrap();
+    let [mut offset, mut position] = [0, 4].map(|at| {
+        let bytes = last[at..at + 4].try_into().unwrap();
+        u32::from_be_bytes(bytes)
+    });
+    // Entries that look right, for batches that a crash took: written back by the system before the batches were.
+    let mut ahead = good.clone();
+    for _ in 0..5 {
+        (offset, position) = (offset + 3, position + 400);
+        ahead.extend_from_slice(&offset.to_be_bytes());
+        ahead.extend_from_slice(&position.to_be_bytes());
+    }
+    std::fs::write(&index, &ahead).unwrap();
+    let log = open(&dir, after_crash(0)).unwrap();
+    assert_eq!(read_all(&log), batches);
+    log.close().unwrap();
+    assert!(std::fs::read(&index).unwrap() == good);
+}
+
+#[test]
 fn reads_do_not_believe_an_index_that_rotted_in_the_middle() {
     let (_home, dir, batches) = written(40);
     let good = files(&OsDisk::new(), &dir, &[".index"]);
