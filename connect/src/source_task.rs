@@ -167,7 +167,8 @@ impl Session<'_> {
             .as_mut()
             .expect("made at the start of the session");
         outbox.note(&self.parts.connector, &batch);
-        let now_ms = runtime::wall_ms();
+        let clock = self.parts.client.config().wall_clock;
+        let now_ms = clock.map_or_else(runtime::wall_ms, |clock| clock());
         let mut letters: Vec<DeadLetter> = batch.rejected.into_iter().map(rejected_input).collect();
         for record in batch.records {
             if !outbox.knows(&record.topic) {

@@ -123,6 +123,12 @@ impl App {
         }
     }
 
+    /// Milliseconds since 1970, by the client's clock.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        let clock = self.config.client.wall_clock;
+        clock.map_or_else(runtime::wall_ms, |clock| clock())
+    }
+
     /// Whether it was told to close: what waits for the cluster gives up then.
     pub(crate) fn is_closing(&self) -> bool {
         *self.closing.borrow()
@@ -214,11 +220,10 @@ impl KafkaStreams {
         let topics = topics::prepare(&client, &topology, &config).await?;
         let states = vec![StreamsState::Rebalancing; config.engines];
         let (state, watched) = watch::channel(StreamsState::Rebalancing);
-        let process_id = disk
-            .as_ref()
-            .map_or_else(runtime::random_uuid, |(folder, _)| {
-                folder.process_id().to_owned()
-            });
+        let process_id = disk.as_ref().map_or_else(
+            || runtime::random_uuid(config.client.seed),
+            |(folder, _)| folder.process_id().to_owned(),
+        );
         let app = Arc::new(App {
             plan: Plan::new(&topology, &config.application_id),
             topology: Arc::new(topology),
@@ -403,9 +408,9 @@ async fn open_disk(
         return Ok(None);
     }
     let (state_dir, application_id) = (config.state_dir.clone(), config.application_id.clone());
-    let folder =
-        runtime::blocking(move || StateFolder::open(&state_dir, &application_id, LOCK_PATIENCE))
-            .await;
+    let seed = config.client.seed;
+    let open = move || StateFolder::open(&state_dir, &application_id, LOCK_PATIENCE, seed);
+    let folder = config.threads.blocking(open).await;
     let folder = folder.map_err(|error| StreamsError::StateFolder {
         folder: config.state_dir.display().to_string(),
         reason: error.to_string(),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use flumen_client::ClientConfig;
 
+pub use crate::runtime::Threads;
+
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProcessingGuarantee {
@@ -92,6 +94,8 @@ pub struct StreamsConfig {
     pub spill_interval: Duration,
     /// See [`spill_interval`](Self::spill_interval).
     pub spill_bytes: usize,
+    /// Where engines and disk work run.
+    pub threads: Threads,
 }
 
 impl StreamsConfig {
@@ -118,6 +122,7 @@ impl StreamsConfig {
             memtable_bytes: 64 << 20,
             spill_interval: Duration::from_secs(5),
             spill_bytes: 64 << 20,
+            threads: Threads::default(),
         }
     }
 

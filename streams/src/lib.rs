@@ -59,7 +59,7 @@ mod worker;
 
 pub use app::{KafkaStreams, StreamsState};
 pub use builder::{Consumed, Grouped, Materialized, Produced, Repartitioned, StreamsBuilder};
-pub use config::{OnError, PositionLost, ProcessingGuarantee, StartFrom, StreamsConfig};
+pub use config::{OnError, PositionLost, ProcessingGuarantee, StartFrom, StreamsConfig, Threads};
 pub use error::{EngineError, SerdeError, StreamsError, TopologyError};
 pub use grouped::{KGroupedStream, TimeWindowedKStream};
 pub use kstream::{BranchedKStream, KStream};

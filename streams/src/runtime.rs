@@ -3,6 +3,7 @@
 //! Everything of this crate (RocksDB apart) that must know the time, run beside its caller, roll dice or touch the disk comes
 //! here. The clock is tokio's, so it follows a simulator's virtual time.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
@@ -10,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use foldhash::fast::FixedState;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -53,12 +55,30 @@ pub(crate) fn spawn<T: Send + 'static>(
     tokio::spawn(future)
 }
 
-/// Runs `work`, which waits for the disk, where it holds nobody up.
-#[expect(clippy::disallowed_methods, reason = "driver: the one blocking spawn")]
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+/// Whether the async runtime goes on while an engine or the disk works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Threads {
+    /// It does: they work on threads of their own.
+    #[default]
+    Beside,
+    /// It waits for every piece of work. For simulations: their clock knows nothing of threads.
+    Waiting,
+}
+
+impl Threads {
+    /// Runs `work`, which waits for the disk, where it holds nobody up.
+    #[expect(clippy::disallowed_methods, reason = "driver: the one blocking spawn")]
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if self == Self::Waiting {
+            return work();
+        }
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 }
 
@@ -88,6 +108,7 @@ impl StateFolder {
         state_dir: &Path,
         application_id: &str,
         patience: Duration,
+        seed: Option<u64>,
     ) -> io::Result<Self> {
         let path = state_dir.join(application_id);
         fs::create_dir_all(&path)?;
@@ -97,7 +118,7 @@ impl StateFolder {
             .write(true)
             .open(path.join(".lock"))?;
         take_lock(&lock, &path, patience)?;
-        let process_id = process_id(&path.join("process-id"))?;
+        let process_id = process_id(&path.join("process-id"), seed)?;
         Ok(Self {
             path,
             process_id,
@@ -145,13 +166,13 @@ fn take_lock(lock: &File, folder: &Path, patience: Duration) -> io::Result<()> {
     clippy::disallowed_methods,
     reason = "driver: the file with the process id"
 )]
-fn process_id(file: &Path) -> io::Result<String> {
+fn process_id(file: &Path, seed: Option<u64>) -> io::Result<String> {
     match fs::read_to_string(file) {
         Ok(id) if id.trim().len() == 36 => return Ok(id.trim().to_owned()),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let id = random_uuid();
+    let id = random_uuid(seed);
     let fresh = file.with_extension("new");
     fs::write(&fresh, &id)?;
     File::open(&fresh)?.sync_all()?;
@@ -159,12 +180,16 @@ fn process_id(file: &Path) -> io::Result<String> {
     Ok(id)
 }
 
-/// A version 4 UUID. Chance comes from the seeds of the standard library's hash maps: good for names, not for secrets.
-pub(crate) fn random_uuid() -> String {
-    let random = || {
-        std::collections::hash_map::RandomState::new()
-            .build_hasher()
-            .finish()
+/// A version 4 UUID, always the same one from a seed. Without one chance comes from the seeds of the standard library's hash maps:
+/// good for names, not for secrets.
+pub(crate) fn random_uuid(seed: Option<u64>) -> String {
+    let mut drawn = 0;
+    let mut random = || {
+        drawn += 1;
+        seed.map_or_else(
+            || RandomState::new().build_hasher().finish(),
+            |seed| FixedState::with_seed(seed).hash_one(drawn),
+        )
     };
     let (high, low) = (
         random() & !0xf000 | 0x4000,
@@ -185,26 +210,33 @@ mod tests {
     #[test]
     fn a_folder_keeps_its_process_id_and_lets_one_process_in() {
         let folder = tempfile::tempdir().unwrap();
-        let first = StateFolder::open(folder.path(), "app", Duration::ZERO).unwrap();
-        let error = StateFolder::open(folder.path(), "app", Duration::ZERO).unwrap_err();
+        let first = StateFolder::open(folder.path(), "app", Duration::ZERO, None).unwrap();
+        let error = StateFolder::open(folder.path(), "app", Duration::ZERO, None).unwrap_err();
         assert!(
             error.to_string().contains("is in use by another process"),
             "{error}"
         );
         let id = first.process_id().to_owned();
         assert_ne!(
-            StateFolder::open(folder.path(), "other", Duration::ZERO)
+            StateFolder::open(folder.path(), "other", Duration::ZERO, None)
                 .unwrap()
                 .process_id(),
             id
         );
         drop(first);
         assert_eq!(
-            StateFolder::open(folder.path(), "app", Duration::ZERO)
+            StateFolder::open(folder.path(), "app", Duration::ZERO, None)
                 .unwrap()
                 .process_id(),
             id
         );
         assert_eq!((id.len(), &id[14..15]), (36, "4"));
+    }
+
+    #[test]
+    fn a_seed_gives_one_name_and_another_seed_another() {
+        assert_eq!(random_uuid(Some(7)), random_uuid(Some(7)));
+        assert_ne!(random_uuid(Some(7)), random_uuid(Some(8)));
+        assert_ne!(random_uuid(None), random_uuid(None));
     }
 }

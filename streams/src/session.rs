@@ -27,7 +27,7 @@ use crate::app::{App, Control, StreamsState};
 use crate::commit::{Act, CommitCycle};
 use crate::error::{EngineError, StreamsError};
 use crate::metrics::StreamsMetrics;
-use crate::runtime::{self, wall_ms};
+use crate::runtime;
 use crate::state::restore::{Gate, RestoreError};
 use crate::task::{Taken, Tasks};
 use crate::topology::TaskId;
@@ -379,7 +379,7 @@ impl Session {
         self.cycle.on_fed(bytes, self.app.clock.now());
         self.worker.send(Command::Feed {
             inputs,
-            now_ms: wall_ms(),
+            now_ms: self.app.wall_ms(),
             bytes,
         });
     }
@@ -517,7 +517,7 @@ impl Session {
         if let Some((gate, preparing)) = self.preparing.take() {
             preparing.abort();
             let _ = preparing.await; // that it was aborted
-            runtime::blocking(move || gate.shut()).await;
+            self.app.config.threads.blocking(move || gate.shut()).await;
         }
     }
 
@@ -535,7 +535,7 @@ impl Session {
             producer,
             ..
         } = self;
-        runtime::blocking(move || drop(worker)).await;
+        app.config.threads.blocking(move || drop(worker)).await;
         leave(&app, index, consumer).await;
         producer.close().await?;
         Ok(())
@@ -552,7 +552,7 @@ impl Session {
             consumer,
             ..
         } = self;
-        runtime::blocking(move || drop(worker)).await;
+        app.config.threads.blocking(move || drop(worker)).await;
         leave(&app, index, consumer).await;
     }
 }

@@ -17,7 +17,7 @@ use crate::dataflow::{
 };
 use crate::error::EngineError;
 use crate::metrics::StreamsMetrics;
-use crate::runtime;
+use crate::runtime::{self, Threads};
 use crate::state::Epoch;
 use crate::topology::{TaskId, Topology};
 
@@ -93,10 +93,14 @@ impl Closed {
 /// A running engine.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    commands: Option<mpsc::UnboundedSender<Command>>,
+    commands: Option<mpsc::UnboundedSender<Order>>,
     events: mpsc::UnboundedReceiver<Event>,
     thread: Option<JoinHandle<()>>,
+    threads: Threads,
 }
+
+/// A command, and who waits until it is carried out: the other end learns it when this one is dropped.
+type Order = (Command, Option<std::sync::mpsc::SyncSender<()>>);
 
 impl Worker {
     /// Starts the thread with an engine without tasks.
@@ -105,6 +109,7 @@ impl Worker {
         topology: &Arc<Topology>,
         options: EngineOptions,
         metrics: &Arc<StreamsMetrics>,
+        threads: Threads,
     ) -> std::io::Result<Self> {
         // Unbounded, because the session counts what it has fed and stops by itself.
         let (commands, todo) = mpsc::unbounded_channel();
@@ -115,14 +120,22 @@ impl Worker {
             commands: Some(commands),
             events,
             thread: Some(thread),
+            threads,
         })
     }
 
     /// Queues a command. An engine that is gone has said so in its last event.
     pub(crate) fn send(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            let _ = commands.send(command);
+        let Some(commands) = &self.commands else {
+            return;
+        };
+        if self.threads == Threads::Beside {
+            let _ = commands.send((command, None));
+            return;
         }
+        let (done, waiting) = std::sync::mpsc::sync_channel(1);
+        let _ = commands.send((command, Some(done)));
+        let _ = waiting.recv(); // an error: it is carried out, or the engine is gone
     }
 
     /// The next event. Cancel-safe.
@@ -150,11 +163,11 @@ fn run(
     topology: Arc<Topology>,
     options: EngineOptions,
     metrics: &StreamsMetrics,
-    mut todo: mpsc::UnboundedReceiver<Command>,
+    mut todo: mpsc::UnboundedReceiver<Order>,
     done: &mpsc::UnboundedSender<Event>,
 ) {
     let mut engine = Engine::new(topology, options);
-    while let Some(command) = todo.blocking_recv() {
+    while let Some((command, _waits)) = todo.blocking_recv() {
         match carry_out(&mut engine, command, metrics) {
             Ok(Some(event)) => {
                 let _ = done.send(event);
@@ -256,5 +269,32 @@ fn encode(outbox: Outbox) -> Closed {
         epoch,
         blocks,
         positions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Consumed, Produced, StreamsBuilder, serdes};
+
+    #[test]
+    fn a_worker_that_is_waited_for_has_answered_when_the_command_returns() {
+        let (builder, strings) = (StreamsBuilder::new(), serdes::string);
+        let stream = builder.stream("in", Consumed::with(strings(), strings()));
+        stream.to("out", Produced::with(strings(), strings()));
+        let topology = Arc::new(builder.build().unwrap());
+        let options = EngineOptions {
+            application_id: "app".to_owned(),
+            partitions: BTreeMap::new(),
+            counters: Arc::default(),
+        };
+        let metrics = Arc::default();
+        let started = Worker::start("w", &topology, options, &metrics, Threads::Waiting);
+        let mut worker = started.unwrap();
+        worker.send(Command::Close);
+        let Ok(Event::Closed(closed)) = worker.events.try_recv() else {
+            panic!("no answer yet")
+        };
+        assert!(closed.is_empty());
     }
 }

@@ -16,7 +16,6 @@ use super::{PAUSE_FIRST, PAUSE_MAX};
 use crate::app::App;
 use crate::assign::TaskAssignor;
 use crate::error::StreamsError;
-use crate::runtime;
 use crate::state::rocks::RocksDatabase;
 use crate::topology::TaskId;
 use crate::worker::Worker;
@@ -33,8 +32,11 @@ pub(super) async fn open_backends(app: &Arc<App>, index: usize) -> Result<Backen
         .map(|s| s.name.clone())
         .collect();
     let (folder, memory) = (folder.database(index), memory.clone());
-    let database =
-        runtime::blocking(move || RocksDatabase::open(&folder, &stores, &memory)).await?;
+    let database = app
+        .config
+        .threads
+        .blocking(move || RocksDatabase::open(&folder, &stores, &memory))
+        .await?;
     Ok(Backends::Rocks(database))
 }
 
@@ -128,8 +130,15 @@ pub(super) async fn connect_consumer(
 
 pub(super) fn start_worker(app: &Arc<App>, index: usize) -> Result<Worker, StreamsError> {
     let name = format!("{}-engine-{index}", app.config.application_id);
-    Worker::start(&name, &app.topology, app.engine_options(), &app.metrics)
-        .map_err(|error| StreamsError::Config(format!("no thread for the engine: {error}")))
+    let threads = app.config.threads;
+    Worker::start(
+        &name,
+        &app.topology,
+        app.engine_options(),
+        &app.metrics,
+        threads,
+    )
+    .map_err(|error| StreamsError::Config(format!("no thread for the engine: {error}")))
 }
 
 /// Leaves the group, so that others need not wait for the session to end. Whoever else held the consumer has ended.

@@ -11,7 +11,6 @@ use crate::app::StreamsState;
 use crate::config::{OnError, PositionLost};
 use crate::error::{EngineError, StreamsError};
 use crate::metrics::StreamsMetrics;
-use crate::runtime;
 
 /// How often and how long a fenced instance asks who fenced it.
 const NAME_TRIES: u32 = 10;
@@ -115,7 +114,7 @@ impl Session {
         }
         let worker = start_worker(&self.app, self.index)?;
         let old = std::mem::replace(&mut self.worker, worker);
-        runtime::blocking(move || drop(old)).await;
+        self.app.config.threads.blocking(move || drop(old)).await;
         self.producer = connect_producer(&self.app, self.index).await?;
         (self.closed, self.queued_bytes, self.drained) = (None, 0, false);
         self.written.clear();

@@ -130,6 +130,7 @@ pub(crate) async fn prepare(
         isolation,
         gate,
         listener: app.restore_listener.clone(),
+        threads: app.config.threads,
     };
     let restored = restore(&app.client, restores, &options).await?;
     StreamsMetrics::add(&app.metrics.restored_records, restored.records);

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use super::backend::{Batch, StateBackend, StateError};
 use super::{StoreKind, key};
-use crate::runtime::blocking;
+use crate::runtime::Threads;
 
 /// Rows and bytes that make a chunk.
 const CHUNK_ROWS: usize = 500_000;
@@ -116,6 +116,7 @@ pub(crate) struct RestoreOptions {
     pub(crate) isolation: Isolation,
     pub(crate) gate: Gate,
     pub(crate) listener: Option<RestoreListener>,
+    pub(crate) threads: Threads,
 }
 
 impl RestoreOptions {
@@ -126,7 +127,8 @@ impl RestoreOptions {
         work: impl FnOnce(&dyn StateBackend) -> Result<(), StateError> + Send + 'static,
     ) -> Result<(), StateError> {
         let (gate, backend) = (self.gate.clone(), Arc::clone(backend));
-        blocking(move || gate.pass(|| work(&*backend))).await
+        let work = move || gate.pass(|| work(&*backend));
+        self.threads.blocking(work).await
     }
 
     fn tell(&self, progress: &RestoreProgress) {

@@ -79,17 +79,33 @@ pub(crate) fn find_inode(path: &Path, inode: (u64, u64)) -> Option<PathBuf> {
     found.map(|entry| entry.path())
 }
 
-/// Runs blocking work away from the async threads.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the driver file of the crate"
-)]
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, TaskError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| TaskError::fatal(format!("the file thread ended: {e}")))
+/// Whether the async runtime goes on while the disk works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Threads {
+    /// It does: the disk is waited for on threads of their own.
+    #[default]
+    Beside,
+    /// It waits for every piece of work. For simulations: their clock knows nothing of threads.
+    Waiting,
+}
+
+impl Threads {
+    /// Runs blocking work away from the async threads.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the driver file of the crate"
+    )]
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, TaskError> {
+        if self == Self::Waiting {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|e| TaskError::fatal(format!("the file thread ended: {e}")))
+    }
 }
 
 /// Waits for time to pass.
@@ -101,13 +117,13 @@ pub(crate) async fn sleep(time: std::time::Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// Reads the clock that never goes back.
+/// Reads the clock that never goes back. Tokio's, so that it follows a simulation's.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the driver file of the crate"
 )]
 pub(crate) fn now() -> std::time::Instant {
-    std::time::Instant::now()
+    tokio::time::Instant::now().into_std()
 }
 
 /// Reads the wall clock, in milliseconds since 1970.

@@ -13,6 +13,7 @@ mod sink;
 mod source;
 mod store;
 
+pub use disk::Threads;
 pub use sink::FileSink;
 pub use source::FileSource;
 
@@ -21,15 +22,21 @@ use flumen_connect::registry::Registry;
 /// Adds the file connectors: `FileStreamSource` (also `FileSource`) and `FileStreamSink` (`FileSink`).
 #[must_use]
 pub fn register(registry: Registry) -> Registry {
+    register_with(registry, Threads::Beside)
+}
+
+/// [`register`] with connectors that wait for the disk where they are told to.
+#[must_use]
+pub fn register_with(registry: Registry, threads: Threads) -> Registry {
     registry
         .source(
             "org.apache.kafka.connect.file.FileStreamSourceConnector",
             &["FileSource"],
-            FileSource,
+            FileSource { threads },
         )
         .sink(
             "org.apache.kafka.connect.file.FileStreamSinkConnector",
             &["FileSink"],
-            FileSink,
+            FileSink { threads },
         )
 }

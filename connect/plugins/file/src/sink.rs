@@ -18,13 +18,16 @@ use flumen_connect::sink::{
 };
 use flumen_connect::value::Value;
 
-use crate::disk;
+use crate::disk::Threads;
 use crate::journal::{Commit, Next};
 use crate::store::{Store, StoreError};
 
 /// Topics into one file.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct FileSink;
+pub struct FileSink {
+    /// Where the disk is waited for.
+    pub threads: Threads,
+}
 
 #[async_trait]
 impl SinkConnector for FileSink {
@@ -61,7 +64,7 @@ impl SinkConnector for FileSink {
     ) -> Result<(), String> {
         let (path, connector) = (PathBuf::from(settings.str("file")), connector.to_owned());
         let offsets = offsets.clone();
-        let altered = disk::blocking(move || {
+        let altered = self.threads.blocking(move || {
             let mut store = Store::claim(&path, &connector, "offsets altered over REST")?;
             let mut next = store.commit().clone();
             for (partition, offset) in offsets {
@@ -81,6 +84,7 @@ impl SinkConnector for FileSink {
 
     fn task(&self, settings: &Settings) -> Box<dyn SinkTask> {
         Box::new(FileSinkTask {
+            threads: self.threads,
             path: settings.str("file").into(),
             quoted: settings.word("format") == "json",
             json: JsonConverter::new(false),
@@ -91,6 +95,7 @@ impl SinkConnector for FileSink {
 
 /// The task.
 struct FileSinkTask {
+    threads: Threads,
     path: PathBuf,
     quoted: bool,
     json: JsonConverter,
@@ -147,10 +152,9 @@ impl SinkTask for FileSinkTask {
     ) -> Result<BTreeMap<TopicPartition, StartAt>, TaskError> {
         self.store = None;
         let path = self.path.clone();
-        let mut store =
-            disk::blocking(move || Store::claim(&path, &context.connector, &context.owner))
-                .await?
-                .map_err(task_error)?;
+        let claim = move || Store::claim(&path, &context.connector, &context.owner);
+        let claimed = self.threads.blocking(claim).await?;
+        let mut store = claimed.map_err(task_error)?;
         let (mut starts, mut next) = (BTreeMap::new(), store.commit().clone());
         for partition in partitions {
             let wrong = |why| TaskError::fatal(format!("file {}: {why}", self.path.display()));
@@ -165,9 +169,8 @@ impl SinkTask for FileSinkTask {
         let store = if next.next == store.commit().next {
             store
         } else {
-            disk::blocking(move || store.append(&[], &next).map(|()| store))
-                .await?
-                .map_err(task_error)?
+            let begin = move || store.append(&[], &next).map(|()| store);
+            self.threads.blocking(begin).await?.map_err(task_error)?
         };
         self.store = Some(store);
         Ok(starts)
@@ -188,11 +191,11 @@ impl SinkTask for FileSinkTask {
                 )));
             }
         };
-        let (store, written) = disk::blocking(move || {
+        let append = move || {
             let written = store.append(&lines, &next);
             (store, written)
-        })
-        .await?;
+        };
+        let (store, written) = self.threads.blocking(append).await?;
         self.store = Some(store);
         written.map_err(task_error)?;
         Ok(Written::Durable)

@@ -12,7 +12,10 @@ use super::*;
 fn settings(path: &Path, format: &str) -> Settings {
     let props = [("file", path.to_str().unwrap()), ("format", format)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    FileSink.config().settings(&props.into()).unwrap()
+    FileSink::default()
+        .config()
+        .settings(&props.into())
+        .unwrap()
 }
 
 fn partition(group_offset: Option<i64>, log_end_offset: i64) -> AssignedPartition {
@@ -51,7 +54,7 @@ async fn open(
     format: &str,
     partition: AssignedPartition,
 ) -> Result<(Box<dyn SinkTask>, StartAt), TaskError> {
-    let mut task = FileSink.task(&settings(path, format));
+    let mut task = FileSink::default().task(&settings(path, format));
     let context = SinkContext {
         connector: "c".to_owned(),
         task: 0,
@@ -89,7 +92,7 @@ async fn it_starts_at_the_group_then_where_the_file_is_then_where_it_is_told() {
             .1,
         StartAt::Offset(8)
     );
-    FileSink
+    FileSink::default()
         .alter_offsets(&settings(&path, "lines"), "c", &[(tp(), Some(6))].into())
         .await
         .unwrap();
@@ -97,7 +100,7 @@ async fn it_starts_at_the_group_then_where_the_file_is_then_where_it_is_told() {
         open(&path, "lines", partition(None, 100)).await.unwrap().1,
         StartAt::Offset(6)
     );
-    FileSink
+    FileSink::default()
         .alter_offsets(&settings(&path, "lines"), "c", &[(tp(), None)].into())
         .await
         .unwrap();

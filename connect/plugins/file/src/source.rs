@@ -16,12 +16,16 @@ use flumen_connect::record::SourcePosition;
 use flumen_connect::source::{Guarantee, SourceConnector, SourceTask};
 
 use crate::csv::{Dialect, declared_columns};
+use crate::disk::Threads;
 use crate::position::Position;
 use crate::reader::ReadOptions;
 
 /// Lines or rows of one file into a topic.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct FileSource;
+pub struct FileSource {
+    /// Where the disk is waited for.
+    pub threads: Threads,
+}
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,11 +154,8 @@ impl SourceConnector for FileSource {
             findings.push(Finding::error("mode", "Invalid value tail for configuration mode: a compressed file cannot be followed; set mode=load"));
         }
         let path = options.read.path;
-        match crate::disk::blocking(move || {
-            crate::disk::open(&path).and_then(|file| file.metadata())
-        })
-        .await
-        {
+        let look = move || crate::disk::open(&path).and_then(|file| file.metadata());
+        match self.threads.blocking(look).await {
             Ok(Ok(meta)) if meta.is_dir() => findings.push(Finding::error(
                 "file",
                 format!(
@@ -184,7 +185,10 @@ impl SourceConnector for FileSource {
     }
 
     fn task(&self, settings: &Settings) -> Box<dyn SourceTask> {
-        Box::new(task::FileSourceTask::new(Options::new(settings)))
+        Box::new(task::FileSourceTask::new(
+            Options::new(settings),
+            self.threads,
+        ))
     }
 
     async fn alter_offsets(

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::{Format, Options};
 use crate::csv::{Table, parse_timestamp};
-use crate::disk;
+use crate::disk::{self, Threads};
 use crate::lines::{Line, LineCutter};
 use crate::position::Position;
 use crate::reader::{Found, Reader, beginning};
@@ -33,6 +33,7 @@ const MOST_AHEAD_MS: i64 = 60 * 60 * 1000;
 
 /// The task.
 pub(crate) struct FileSourceTask {
+    threads: Threads,
     context: Option<SourceContext>,
     options: Arc<Options>,
     /// `None` only while a blocking thread has it.
@@ -61,8 +62,9 @@ struct OpenFile {
 }
 
 impl FileSourceTask {
-    pub(crate) fn new(options: Options) -> FileSourceTask {
+    pub(crate) fn new(options: Options, threads: Threads) -> FileSourceTask {
         FileSourceTask {
+            threads,
             context: None,
             options: Arc::new(options),
             following: None,
@@ -115,11 +117,11 @@ impl SourceTask for FileSourceTask {
             .following
             .take()
             .ok_or_else(|| TaskError::fatal("polled before open, or again after an error"))?;
-        let (following, polled) = disk::blocking(move || {
+        let work = move || {
             let polled = following.poll(budget);
             (following, polled)
-        })
-        .await?;
+        };
+        let (following, polled) = self.threads.blocking(work).await?;
         self.following = Some(following);
         let mut batch = polled?;
         for position in &mut batch.positions {

@@ -39,8 +39,8 @@ impl Run {
             more.iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
-        let settings = FileSource.config().settings(&props).unwrap();
-        let mut task = FileSource.task(&settings);
+        let settings = FileSource::default().config().settings(&props).unwrap();
+        let mut task = FileSource::default().task(&settings);
         let context = SourceContext {
             connector: "c".to_owned(),
             task: 0,
@@ -421,8 +421,8 @@ async fn options_that_contradict_are_found_before_the_start() {
             more.iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
-        let findings = FileSource
-            .validate(&FileSource.config().settings(&props).unwrap())
+        let findings = FileSource::default()
+            .validate(&FileSource::default().config().settings(&props).unwrap())
             .await;
         assert!(
             findings
@@ -439,5 +439,5 @@ async fn options_that_contradict_are_found_before_the_start() {
         ("topic".to_owned(), "a b".to_owned()),
     ]
     .into();
-    assert!(FileSource.config().settings(&bad).is_err());
+    assert!(FileSource::default().config().settings(&bad).is_err());
 }
