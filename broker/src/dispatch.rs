@@ -88,6 +88,30 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::DescribeTransactions,
 ];
 
+/// Whether an answer of this API may be much larger than its request: it tells what the broker holds, not what the client sent. The
+/// records of a fetch stay in their files.
+pub(crate) fn answers_broadly(api_key: i16) -> bool {
+    !matches!(
+        ApiKey::from_code(api_key),
+        Some(
+            ApiKey::Produce
+                | ApiKey::Fetch
+                | ApiKey::ListOffsets
+                | ApiKey::OffsetCommit
+                | ApiKey::TxnOffsetCommit
+                | ApiKey::FindCoordinator
+                | ApiKey::Heartbeat
+                | ApiKey::LeaveGroup
+                | ApiKey::InitProducerId
+                | ApiKey::AddPartitionsToTxn
+                | ApiKey::AddOffsetsToTxn
+                | ApiKey::EndTxn
+                | ApiKey::WriteTxnMarkers
+                | ApiKey::OffsetForLeaderEpoch
+        )
+    )
+}
+
 /// Starts the request in `frame`.
 pub(crate) async fn dispatch(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -> Started {
     let mut reader = Reader::new(frame);

@@ -147,7 +147,8 @@ impl Listener for OsListener {
         Box::pin(async move {
             let (stream, peer) = self.0.accept().await?;
             // A response is written whole: waiting for more bytes to join it (Nagle) only adds latency.
-            stream.set_nodelay(true)?;
+            // Where it cannot be set the peer is gone already, and its connection finds out.
+            let _ = stream.set_nodelay(true);
             Ok((Box::new(stream) as Box<dyn Socket>, peer))
         })
     }

@@ -3,6 +3,10 @@
 //! One task. A request is started as soon as its frame is whole, also while earlier ones wait (for a flush, for bytes); answers are
 //! written strictly in request order, so a parked fetch holds back what was asked after it, as Kafka does. Memory is taken as bytes
 //! arrive, never because a length prefix says so: at most twice what the peer has already delivered is reserved ahead.
+//!
+//! What one connection can make the broker hold: an unfinished frame of [`TRUST_MIN`], started ones of [`IN_FLIGHT_FREE`] (all else is
+//! taken from `queued.max.request.bytes`), answers of [`OUTBOX_MAX`] and one more. A request whose answer may be much larger than
+//! itself is started only when nothing else is owed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,11 +26,15 @@ use super::vigil::{Verdict, Vigil};
 use super::writer::write_all;
 use super::{MEMORY_UNIT, Server};
 use crate::clock::Instant;
-use crate::dispatch::{Answer, Peer, Started, dispatch};
+use crate::dispatch::{Answer, Peer, Started, answers_broadly, dispatch};
 use crate::driver::Socket;
 
 /// Requests of one connection that may be in work at once; beyond that it is not read.
 const IN_FLIGHT_MAX: usize = 256;
+/// Bytes of requests in work that a connection may hold without asking for memory.
+const IN_FLIGHT_FREE: usize = 64 * 1024;
+/// Bytes of answers that may wait to be written before another request is started.
+const OUTBOX_MAX: usize = 256 * 1024;
 /// Read buffer of a connection that is quiet.
 const READ_MIN: usize = 4 * 1024;
 /// Reserved ahead for a peer that has not delivered more than this yet.
@@ -47,8 +55,16 @@ enum End {
     Io(#[from] io::Error),
 }
 
-/// An answer that is owed, and the request memory it holds.
-type InFlight = BoxFuture<'static, (Answer, Option<OwnedSemaphorePermit>)>;
+/// What a request in work holds until it is answered.
+struct Held {
+    /// Bytes of its frame.
+    bytes: usize,
+    /// Request memory, if it had to ask for some.
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+/// An answer that is owed, and what is held for it.
+type InFlight = BoxFuture<'static, (Answer, Held)>;
 
 /// See the head of the file.
 pub(crate) struct Connection<'a> {
@@ -63,8 +79,12 @@ pub(crate) struct Connection<'a> {
     /// Size of the last frame: what to read next.
     expect: usize,
     in_flight: FuturesOrdered<InFlight>,
+    /// Bytes of the frames in flight.
+    in_flight_bytes: usize,
     /// Responses that go out next.
     outbox: VecDeque<Segment>,
+    /// Bytes in the outbox that are in memory.
+    outbox_bytes: usize,
     /// Why the connection ends once the outbox is written.
     end: Option<End>,
     vigil: Vigil,
@@ -72,7 +92,7 @@ pub(crate) struct Connection<'a> {
 
 /// What woke the connection.
 enum Event {
-    Answered(Answer),
+    Answered(Answer, Held),
     Read(usize),
     Memory(OwnedSemaphorePermit),
     Tick,
@@ -100,7 +120,9 @@ impl<'a> Connection<'a> {
             trusted: TRUST_MIN,
             expect: READ_MIN,
             in_flight: FuturesOrdered::new(),
+            in_flight_bytes: 0,
             outbox: VecDeque::new(),
+            outbox_bytes: 0,
             end: None,
             vigil,
         }
@@ -111,7 +133,8 @@ impl<'a> Connection<'a> {
         match self.serve().await {
             Ok(()) | Err(End::Closed) => {}
             Err(End::Refused(why)) => {
-                tracing::info!(peer = %self.peer.addr, %why, "connection closed")
+                self.server
+                    .refused(self.server.node.drivers.clock.now(), self.peer.addr, &why);
             }
             Err(End::Io(error)) => {
                 tracing::debug!(peer = %self.peer.addr, %error, "connection lost")
@@ -123,21 +146,25 @@ impl<'a> Connection<'a> {
         let mut tick_at = self.vigil.next_tick();
         let mut tick = self.server.node.drivers.clock.sleep_until(tick_at);
         loop {
-            match self.next_event(&mut tick).await? {
-                Event::Answered(answer) => {
-                    self.take_answers(answer);
-                    // A full connection may have frames that were waiting for this.
-                    self.start_frames().await?;
-                }
+            let event = self.next_event(&mut tick).await?;
+            if !matches!(event, Event::Tick) {
+                let now = self.now();
+                self.vigil.on_away(now);
+            }
+            match event {
+                Event::Answered(answer, held) => self.take_answers(answer, &held),
                 Event::Read(0) => return Err(End::Closed),
                 Event::Read(bytes) => {
-                    self.start_frames().await?;
-                    let (now, partial) = (self.now(), !self.inbox.is_empty());
-                    self.vigil.on_bytes(now, bytes, partial);
+                    let (now, unfinished) = (self.now(), self.unfinished());
+                    self.vigil.on_bytes(now, bytes, unfinished);
                 }
                 Event::Memory(memory) => self.reserved = Some(memory),
                 Event::Tick => self.on_tick()?,
                 Event::Stop => return self.drain().await,
+            }
+            // A full connection may have frames that waited for an answer to go out.
+            while self.start_frames().await? {
+                self.flush().await?;
             }
             self.flush().await?;
             let due = self.vigil.next_tick();
@@ -153,10 +180,13 @@ impl<'a> Connection<'a> {
     }
 
     async fn next_event(&mut self, tick: &mut BoxFuture<'static, ()>) -> Result<Event, End> {
-        let room = self.in_flight.len() < IN_FLIGHT_MAX;
+        // A whole frame that is still there waits for an answer to go out; what comes after it is not read.
+        let room = self.in_flight.len() < IN_FLIGHT_MAX && !self.has_frame();
         let claim = self.claim().filter(|_| room);
         if room && claim.is_none() {
             self.make_room();
+            let now = self.now();
+            self.vigil.on_listening(now);
         }
         let Connection {
             server,
@@ -169,7 +199,7 @@ impl<'a> Connection<'a> {
         tokio::select! {
             biased;
             // First of all: answers that go out give back the memory that is waited for below.
-            Some((answer, _memory)) = in_flight.next() => Ok(Event::Answered(answer)),
+            Some((answer, held)) = in_flight.next() => Ok(Event::Answered(answer, held)),
             memory = memory, if claim.is_some() => memory.map(Event::Memory).map_err(|_| End::Closed),
             read = socket.read_buf(inbox), if room && claim.is_none() => Ok(Event::Read(read?)),
             () = server.stop.cancelled() => Ok(Event::Stop),
@@ -181,6 +211,25 @@ impl<'a> Connection<'a> {
     fn frame_bytes(&self) -> Option<usize> {
         let prefix = self.inbox.first_chunk::<4>()?;
         Some(4 + usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(0))
+    }
+
+    /// Whether a whole frame is there.
+    fn has_frame(&self) -> bool {
+        self.frame_bytes()
+            .is_some_and(|bytes| bytes <= self.inbox.len())
+    }
+
+    /// The size of the frame that the bytes at hand leave unfinished, if they do: 0 before its length is known.
+    fn unfinished(&self) -> Option<usize> {
+        let mut rest = &self.inbox[..];
+        while let Some((prefix, tail)) = rest.split_first_chunk::<4>() {
+            let size = usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(0);
+            match tail.get(size..) {
+                Some(next) => rest = next,
+                None => return Some(size),
+            }
+        }
+        (!rest.is_empty()).then_some(0)
     }
 
     /// Units of request memory that must be had before more of a large frame is read.
@@ -208,58 +257,119 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Starts every request whose frame is whole, as far as there is room for their answers.
-    async fn start_frames(&mut self) -> Result<(), End> {
+    /// Starts every request whose frame is whole, as far as there is room for their answers. True if more can be started once the
+    /// outbox is written.
+    async fn start_frames(&mut self) -> Result<bool, End> {
         let max =
             usize::try_from(self.server.node.config.socket_request_max_bytes).unwrap_or(usize::MAX);
         while self.end.is_none() && self.in_flight.len() < IN_FLIGHT_MAX {
+            if self.must_wait() {
+                return Ok(!self.outbox.is_empty());
+            }
+            let Some(memory) = self.take_memory() else {
+                return Ok(false);
+            };
             let frame = take_frame(&mut self.inbox, max);
             let Some(frame) = frame.map_err(|error| End::Refused(error.to_string()))? else {
-                return Ok(());
+                return Ok(false);
             };
             self.trusted = self.trusted.max(frame.len());
             self.expect = (frame.len() + 4).clamp(READ_MIN, TRUST_MIN);
-            let memory = self.reserved.take();
+            let held = Held {
+                bytes: frame.len(),
+                _memory: self.reserved.take().or(memory),
+            };
             match dispatch(&self.server.node, &self.peer, frame).await {
-                Started::Done(answer) if self.in_flight.is_empty() => self.take_answers(answer),
+                Started::Done(answer) if self.in_flight.is_empty() => self.put(answer),
                 Started::Done(answer) => {
-                    self.in_flight
-                        .push_back(std::future::ready((answer, memory)).boxed());
+                    let bytes = held.bytes;
+                    self.owe(std::future::ready((answer, held)).boxed(), bytes);
                 }
                 Started::Later(answer) => {
-                    self.in_flight
-                        .push_back(answer.map(move |answer| (answer, memory)).boxed());
+                    let bytes = held.bytes;
+                    self.owe(answer.map(move |answer| (answer, held)).boxed(), bytes);
                 }
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    fn owe(&mut self, answer: InFlight, bytes: usize) {
+        self.in_flight_bytes += bytes;
+        self.in_flight.push_back(answer);
+    }
+
+    /// Whether the next frame is held back until what is owed has been written.
+    fn must_wait(&self) -> bool {
+        if self.in_flight.is_empty() && self.outbox.is_empty() {
+            return false;
+        }
+        let api_key = self.inbox.get(4..6).and_then(|key| key.try_into().ok());
+        self.outbox_bytes >= OUTBOX_MAX
+            || api_key.is_some_and(|key| answers_broadly(i16::from_be_bytes(key)))
+    }
+
+    /// Memory for one more small frame: none where the connection holds little. `None`: there is none left, an answer must go out
+    /// first.
+    #[expect(clippy::option_option, reason = "no memory needed, some, or none left")]
+    fn take_memory(&self) -> Option<Option<OwnedSemaphorePermit>> {
+        let bytes = self
+            .frame_bytes()
+            .filter(|bytes| *bytes <= self.inbox.len());
+        let bytes = bytes.filter(|_| self.reserved.is_none()).unwrap_or(0);
+        if self.in_flight.is_empty() || self.in_flight_bytes + bytes <= IN_FLIGHT_FREE {
+            return Some(None);
+        }
+        let units = u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.server.request_memory).try_acquire_many_owned(units);
+        memory.ok().map(Some)
     }
 
     /// Puts `first` and every further answer that is ready in turn into the outbox.
-    fn take_answers(&mut self, first: Answer) {
-        let mut next = Some(first);
-        while let Some(answer) = next {
-            match answer {
-                Answer::Segments(segments) => self.outbox.extend(segments),
-                Answer::Nothing => {}
-                Answer::Close(why) => self.end = self.end.take().or(Some(End::Refused(why))),
-            }
-            if self.end.is_some() {
+    fn take_answers(&mut self, first: Answer, held: &Held) {
+        self.in_flight_bytes -= held.bytes;
+        self.put(first);
+        while self.end.is_none() && self.outbox_bytes < OUTBOX_MAX {
+            let Some((answer, held)) = self.in_flight.next().now_or_never().flatten() else {
                 break;
-            }
-            next = self
-                .in_flight
-                .next()
-                .now_or_never()
-                .flatten()
-                .map(|(answer, _memory)| answer);
+            };
+            self.in_flight_bytes -= held.bytes;
+            self.put(answer);
         }
     }
 
-    /// Writes what the outbox holds; then ends, if an answer said so.
+    /// Puts an answer into the outbox.
+    fn put(&mut self, answer: Answer) {
+        match answer {
+            Answer::Segments(segments) => {
+                self.outbox_bytes += segments.iter().map(in_memory).sum::<usize>();
+                self.outbox.extend(segments);
+            }
+            Answer::Nothing => {}
+            Answer::Close(why) => self.end = self.end.take().or(Some(End::Refused(why))),
+        }
+    }
+
+    /// Writes what the outbox holds; then ends, if an answer said so. A stopping broker does not wait long for a peer that does not
+    /// read.
     async fn flush(&mut self) -> Result<(), End> {
         if !self.outbox.is_empty() {
-            write_all(&mut *self.socket, &mut self.outbox).await?;
+            let Connection {
+                server,
+                socket,
+                outbox,
+                ..
+            } = self;
+            let stopped = async {
+                server.stop.cancelled().await;
+                server.node.drivers.clock.sleep(DRAIN_MAX).await;
+            };
+            tokio::select! {
+                biased;
+                written = write_all(&mut **socket, outbox, &*server.node.drivers.clock) => written?,
+                () = stopped => return Err(End::Closed),
+            }
+            self.outbox_bytes = 0;
             let now = self.now();
             self.vigil.on_response(now);
         }
@@ -282,8 +392,8 @@ impl<'a> Connection<'a> {
     /// The broker stops: what was begun is answered, nothing new is read.
     async fn drain(&mut self) -> Result<(), End> {
         let finish = async {
-            while let Some((answer, _memory)) = self.in_flight.next().await {
-                self.take_answers(answer);
+            while let Some((answer, held)) = self.in_flight.next().await {
+                self.take_answers(answer, &held);
                 self.flush().await?;
             }
             Err(End::Closed)
@@ -291,5 +401,13 @@ impl<'a> Connection<'a> {
         tokio::time::timeout(DRAIN_MAX, finish)
             .await
             .unwrap_or(Err(End::Closed))
+    }
+}
+
+/// Bytes of memory that a segment holds.
+fn in_memory(segment: &Segment) -> usize {
+    match segment {
+        Segment::Bytes(bytes) => bytes.len(),
+        Segment::File(_) => 0,
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Instant;
 use crate::driver::{Listener, Socket};
 use crate::node::Node;
 use connection::Connection;
@@ -39,7 +40,19 @@ pub(crate) struct Server {
     /// Where the listener is, for sockets that do not know their own address.
     pub(crate) local_addr: SocketAddr,
     connections: Mutex<Connections>,
+    refusals: Mutex<Refusals>,
 }
+
+/// Lines in the log about connections that were closed for what they sent: whoever sends garbage must not fill the disk with them.
+#[derive(Debug, Default)]
+struct Refusals {
+    since: Option<Instant>,
+    count: u64,
+}
+
+/// Lines about closed connections in each [`REFUSALS_EACH`].
+const REFUSALS_MAX: u64 = 20;
+const REFUSALS_EACH: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Connections {
@@ -66,6 +79,7 @@ impl Server {
             stop,
             local_addr,
             connections: Mutex::new(Connections::default()),
+            refusals: Mutex::new(Refusals::default()),
         })
     }
 
@@ -83,6 +97,8 @@ impl Server {
                     failing = false;
                     self.welcome(socket, peer, &tracker);
                 }
+                // The peer was gone before it was welcomed: no reason to keep the next one waiting.
+                Err(error) if is_of_one_peer(&error) => {}
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::error!(%error, "cannot accept connections; trying again until it works");
@@ -105,6 +121,25 @@ impl Server {
         self.node
             .drivers
             .spawn("connection", tracker.track_future(task));
+    }
+
+    /// Says in the log why a connection was closed, so often and no more.
+    fn refused(&self, now: Instant, peer: SocketAddr, why: &str) {
+        let mut refusals = self.refusals.lock();
+        if refusals
+            .since
+            .is_none_or(|since| since + REFUSALS_EACH <= now)
+        {
+            let untold = refusals.count.saturating_sub(REFUSALS_MAX);
+            if untold > 0 {
+                tracing::info!(untold, "more connections were closed for what they sent");
+            }
+            (refusals.since, refusals.count) = (Some(now), 0);
+        }
+        refusals.count += 1;
+        if refusals.count <= REFUSALS_MAX {
+            tracing::info!(%peer, %why, "connection closed");
+        }
     }
 
     fn take_place(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
@@ -145,7 +180,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut connections = self.server.connections.lock();
         connections.all -= 1;
-        connections.refusing = false;
+        let limit = usize::try_from(self.server.node.config.max_connections_per_ip).unwrap_or(0);
+        // Said again only after it has become quiet: a place that comes and goes is no news.
+        if connections.all <= limit / 2 {
+            connections.refusing = false;
+        }
         if let Some(count) = connections.by_ip.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {
@@ -153,4 +192,22 @@ impl Drop for Place {
             }
         }
     }
+}
+
+/// Whether accepting failed for one peer only (Linux hands out what the network said about it); else the listener has a problem.
+fn is_of_one_peer(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, InvalidInput,
+        NetworkUnreachable, NotConnected,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | InvalidInput
+            | NetworkUnreachable
+            | NotConnected
+    )
 }

@@ -1,6 +1,7 @@
 //! Writes response segments to a socket: bytes by vectored writes, file ranges by sendfile where the socket is a real one.
 //!
-//! Called by `connection.rs` with whole responses in request order. A peer that takes nothing for [`STALL_MAX`] is given up.
+//! Called by `connection.rs` with whole responses in request order. A peer that takes less than [`PROGRESS_BYTES`] in [`STALL_MAX`],
+//! though more is there, is given up: it would hold the memory of its answers for ever.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -12,10 +13,13 @@ use bytes::{Buf, Bytes};
 use flumen_protocol::segment::{FileRange, Segment};
 use tokio::io::Interest;
 
+use crate::clock::{Clock, Instant};
 use crate::driver::Socket;
 
-/// A peer that reads nothing for so long is dropped.
+/// A peer that does not take [`PROGRESS_BYTES`] within this is dropped.
 const STALL_MAX: Duration = Duration::from_secs(30);
+/// See [`STALL_MAX`].
+const PROGRESS_BYTES: usize = 10 * 1024;
 /// Slices in one vectored write.
 const SLICES_MAX: usize = 64;
 /// Piece of a file that is read at once where sendfile cannot be used.
@@ -30,18 +34,20 @@ const SENDFILE_BYTES: usize = 1 << 20;
 pub(crate) async fn write_all(
     socket: &mut dyn Socket,
     outbox: &mut VecDeque<Segment>,
+    clock: &dyn Clock,
 ) -> io::Result<()> {
+    let mut patience = Patience::new(clock);
     while let Some(next) = outbox.front_mut() {
         match next {
             Segment::File(range) if range.len == 0 => {
                 outbox.pop_front();
             }
             Segment::File(range) => {
-                send_range(socket, range).await?;
+                send_range(socket, range, &mut patience).await?;
                 outbox.pop_front();
             }
             Segment::Bytes(_) => {
-                let written = in_time(write_slices(socket, outbox)).await?;
+                let written = patience.wait(write_slices(socket, outbox)).await?;
                 advance(outbox, written);
             }
         }
@@ -49,13 +55,38 @@ pub(crate) async fn write_all(
     Ok(())
 }
 
-async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match tokio::time::timeout(STALL_MAX, work).await {
-        Ok(done) => done,
-        Err(_) => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the peer does not read its responses",
-        )),
+/// How long the peer may still take for its next [`PROGRESS_BYTES`].
+struct Patience<'a> {
+    clock: &'a dyn Clock,
+    until: Instant,
+    taken: usize,
+}
+
+impl Patience<'_> {
+    fn new(clock: &dyn Clock) -> Patience<'_> {
+        Patience {
+            clock,
+            until: clock.now() + STALL_MAX,
+            taken: 0,
+        }
+    }
+
+    /// A write of some bytes, if the peer takes them in time.
+    async fn wait(&mut self, write: impl Future<Output = io::Result<usize>>) -> io::Result<usize> {
+        let written = tokio::time::timeout_at(self.until, write)
+            .await
+            .map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer does not read its responses",
+                )
+            })??;
+        self.taken += written;
+        if self.taken >= PROGRESS_BYTES {
+            self.taken = 0;
+            self.until = self.clock.now() + STALL_MAX;
+        }
+        Ok(written)
     }
 }
 
@@ -93,10 +124,14 @@ fn advance(outbox: &mut VecDeque<Segment>, mut written: usize) {
     }
 }
 
-async fn send_range(socket: &mut dyn Socket, range: &mut FileRange) -> io::Result<()> {
+async fn send_range(
+    socket: &mut dyn Socket,
+    range: &mut FileRange,
+    patience: &mut Patience<'_>,
+) -> io::Result<()> {
     if socket.as_tcp().is_some() && range.source.as_fd().is_some() {
         while range.len > 0 {
-            let sent = in_time(sendfile(&*socket, range)).await?;
+            let sent = patience.wait(sendfile(&*socket, range)).await?;
             range.position += sent as u64;
             range.len -= sent;
         }
@@ -113,7 +148,7 @@ async fn send_range(socket: &mut dyn Socket, range: &mut FileRange) -> io::Resul
         range.len -= read;
         let mut copied = VecDeque::from([Segment::Bytes(Bytes::from(piece))]);
         while !copied.is_empty() {
-            let written = in_time(write_slices(socket, &copied)).await?;
+            let written = patience.wait(write_slices(socket, &copied)).await?;
             advance(&mut copied, written);
         }
     }

@@ -1,15 +1,18 @@
 //! Frames: versions, garbage, limits.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use flumen_protocol::api::{self, ApiKey};
 use flumen_protocol::codec::{Message, Reader};
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::message::api_versions_response::ApiVersion;
+use flumen_protocol::message::describe_configs_request::DescribeConfigsResource;
 use flumen_protocol::message::{
-    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest, ProduceRequest,
+    ApiVersionsRequest, ApiVersionsResponse, DescribeConfigsRequest, FetchRequest, MetadataRequest,
+    ProduceRequest,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Wire, World, batch, fetch_request, produce_request};
 
@@ -226,5 +229,75 @@ async fn large_requests_take_turns_when_request_memory_is_short() {
             let (_, response) = client.receive::<ProduceRequest>(9).await;
             assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
         }
+    }
+}
+
+/// Sends requests with large answers and reads none, until the broker takes no more. Time is virtual: it moves when all wait.
+async fn stall(client: &mut Wire) {
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: 4,
+            resource_name: "1".to_owned(),
+            ..Default::default()
+        }],
+        include_synonyms: true,
+        include_documentation: true,
+        ..Default::default()
+    };
+    let moment = Duration::from_secs(1);
+    for _ in 0..1_000_000 {
+        let sent = tokio::time::timeout(moment, client.send(4, &request)).await;
+        if sent.is_err() {
+            return;
+        }
+    }
+    panic!("the broker reads for ever from a peer that does not read");
+}
+
+#[tokio::test(start_paused = true)]
+#[allow(clippy::disallowed_methods, reason = "virtual time")]
+async fn a_peer_that_does_not_read_cannot_hold_up_a_clean_stop() {
+    let mut world = World::start(&[]).await;
+    let mut client = world.client().await;
+    stall(&mut client).await;
+    let begin = tokio::time::Instant::now();
+    world.stop().await;
+    let took = begin.elapsed();
+    assert!(took <= Duration::from_secs(11), "{took:?} of virtual time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_is_dropped() {
+    let world = World::start(&[]).await;
+    let mut client = world.client().await;
+    stall(&mut client).await;
+    let mut sink = vec![0; 1 << 16];
+    // Nothing is read until the broker has lost its patience: then what the kernel holds, and the end.
+    tokio::time::timeout(Duration::from_secs(40), std::future::pending::<()>())
+        .await
+        .unwrap_err();
+    while client.socket.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+    assert_alive(&world).await;
+}
+
+#[tokio::test]
+async fn answers_of_pipelined_requests_come_in_order_however_large() {
+    let world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 50).await;
+    let metadata = MetadataRequest::default();
+    let mut sent = Vec::new();
+    for round in 0..400 {
+        sent.push((client.send(9, &metadata).await, true));
+        if round % 3 == 0 {
+            let request = produce_request("t", round % 50, -1, batch(&["a"]));
+            sent.push((client.send(9, &request).await, false));
+        }
+    }
+    for (id, is_metadata) in sent {
+        let answered = match is_metadata {
+            true => client.receive::<MetadataRequest>(9).await.0,
+            false => client.receive::<ProduceRequest>(9).await.0,
+        };
+        assert_eq!(answered, id);
     }
 }
