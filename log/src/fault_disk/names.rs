@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Crash, NodeId, Random};
+use super::{Crash, Injected, NodeId, Random};
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -69,18 +69,23 @@ impl DirState {
         self.pending.clear();
     }
 
-    pub(super) fn after_crash(&self, how: Crash, random: &mut Random) -> Self {
+    pub(super) fn after_crash(
+        &self,
+        how: Crash,
+        random: &mut Random,
+        injected: &mut Injected,
+    ) -> Self {
         let mut names = self.durable.clone();
         let kept = match how {
             Crash::LoseUnsynced => 0,
             Crash::Prefix => random.below(self.pending.len() + 1),
-            Crash::KeepAll | Crash::Tear | Crash::ZeroFill | Crash::LoseLength => {
-                self.pending.len()
-            }
+            _ => self.pending.len(),
         };
+        injected.lost_names += (self.pending.len() - kept) as u64;
         for change in &self.pending[..kept] {
-            if how != Crash::Tear || random.flip() {
-                change.apply(&mut names);
+            match how != Crash::Tear || random.flip() {
+                true => change.apply(&mut names),
+                false => injected.lost_names += 1,
             }
         }
         Self {

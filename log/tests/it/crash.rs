@@ -455,16 +455,12 @@ fn stop_everywhere(config: &LogConfig, steps: &[Step]) {
     );
     let ops = disk.ops();
     for op in 1..=ops + 1 {
+        let disk = Arc::new(FaultDisk::new());
+        disk.power_off_at(op);
+        let model = run(&(disk.clone() as Arc<dyn Disk>), config, steps);
         for (i, how) in Crash::ALL.into_iter().enumerate() {
-            let seeds = if matches!(how, Crash::Tear | Crash::Prefix) {
-                3
-            } else {
-                1
-            };
+            let seeds = if how.has_choices() { 3 } else { 1 };
             for seed in 0..seeds {
-                let disk = Arc::new(FaultDisk::new());
-                disk.power_off_at(op);
-                let model = run(&(disk.clone() as Arc<dyn Disk>), config, steps);
                 let context = format!("stopped at operation {op} of {ops}, {how:?}, seed {seed}");
                 let left = disk.after_crash(how, seed * 7 + op);
                 check(&left, config, &model, &context);

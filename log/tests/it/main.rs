@@ -7,6 +7,7 @@
 
 mod crash;
 mod dir;
+mod fault_disk;
 mod faults;
 mod helpers;
 mod kafka;
