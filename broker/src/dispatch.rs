@@ -82,10 +82,23 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::WriteTxnMarkers,
     ApiKey::TxnOffsetCommit,
     ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
+    ApiKey::DescribeLogDirs,
+    ApiKey::CreatePartitions,
     ApiKey::DescribeCluster,
     ApiKey::DescribeTopicPartitions,
     ApiKey::DeleteGroups,
+    ApiKey::DeleteRecords,
+    ApiKey::ElectLeaders,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::OffsetDelete,
+    ApiKey::DescribeClientQuotas,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
+    ApiKey::DescribeProducers,
     ApiKey::DescribeTransactions,
+    ApiKey::ListTransactions,
+    ApiKey::ListConfigResources,
 ];
 
 /// Whether an answer of this API may be much larger than its request: it tells what the broker holds, not what the client sent. The
@@ -217,13 +230,43 @@ async fn route(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result
         ApiKey::DescribeTopicPartitions => {
             now!(node, context, reader, cluster::describe_topic_partitions)
         }
+        _ => administer(node, context, reader),
+    }
+}
+
+/// What tools ask and change.
+fn administer(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result<Started, String> {
+    use handlers::{alter_configs, configs, features, log_dirs, partitions, records};
+    match context.api {
+        ApiKey::DeleteRecords => later!(node, context, reader, records::delete_records),
+        ApiKey::DescribeProducers => now!(node, context, reader, records::describe_producers),
+        ApiKey::AlterConfigs => later!(node, context, reader, alter_configs::alter_configs),
+        ApiKey::IncrementalAlterConfigs => {
+            later!(
+                node,
+                context,
+                reader,
+                alter_configs::incremental_alter_configs
+            )
+        }
+        ApiKey::ListConfigResources => {
+            now!(node, context, reader, configs::list_config_resources)
+        }
+        ApiKey::CreatePartitions => later!(node, context, reader, partitions::create_partitions),
+        ApiKey::ElectLeaders => now!(node, context, reader, partitions::elect_leaders),
+        ApiKey::DescribeLogDirs => now!(node, context, reader, log_dirs::describe_log_dirs),
+        ApiKey::DescribeQuorum => now!(node, context, reader, features::describe_quorum),
+        ApiKey::DescribeClientQuotas => {
+            now!(node, context, reader, features::describe_client_quotas)
+        }
+        ApiKey::UpdateFeatures => later!(node, context, reader, features::update_features),
         _ => coordinate(node, context, reader),
     }
 }
 
 /// What the coordinators of groups and transactions answer.
 fn coordinate(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result<Started, String> {
-    use handlers::{groups, offsets, transactions};
+    use handlers::{groups, listings, offset_delete, offsets, transactions};
     match context.api {
         ApiKey::FindCoordinator => later!(node, context, reader, groups::find_coordinator),
         ApiKey::JoinGroup => later!(node, context, reader, groups::join_group),
@@ -246,6 +289,8 @@ fn coordinate(node: &Arc<Node>, context: Context, mut reader: Reader) -> Result<
         ApiKey::DescribeTransactions => {
             later!(node, context, reader, transactions::describe_transactions)
         }
+        ApiKey::ListTransactions => later!(node, context, reader, listings::list_transactions),
+        ApiKey::OffsetDelete => later!(node, context, reader, offset_delete::offset_delete),
         other => Err(format!("{other} is not served")),
     }
 }

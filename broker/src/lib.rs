@@ -131,6 +131,7 @@ impl Broker {
             cluster_id: replicas.cluster_id(),
             partitions,
             cluster,
+            replicas: Arc::clone(&replicas),
             coordinators,
             stop: stop.clone(),
             advertised,

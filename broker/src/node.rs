@@ -11,6 +11,7 @@ use crate::coordinator::Coordinators;
 use crate::dispatch::Context;
 use crate::driver::Drivers;
 use crate::partition::table::Partitions;
+use crate::replicas::Replicas;
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(crate) struct Node {
     pub(crate) cluster_id: String,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) replicas: Arc<Replicas>,
     pub(crate) coordinators: Coordinators,
     /// Cancelled when the broker stops: long polls answer with what they have.
     pub(crate) stop: CancellationToken,

@@ -5,18 +5,21 @@
 //! partition in [`Partitions`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flumen_log::config::FlushMode;
 use flumen_log::dir::{Identity, LogDir};
-use flumen_log::{Log, LogConfig, OpenError};
-use flumen_protocol::id::{TopicId, TopicPartition};
+use flumen_log::disk::Space;
+use flumen_log::{Log, LogConfig, OpenError, ReadError};
+use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::id::{Offset, TopicId, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::controller::METADATA_TOPIC;
 use crate::cluster::image::{ClusterImage, TopicImage};
-use crate::cluster::record::{MetadataRecord, ResourceKind};
+use crate::cluster::record::{MetadataRecord, PartitionRecord, ResourceKind};
 use crate::config::BrokerConfig;
 use crate::driver::Drivers;
 use crate::flush::FlushConductor;
@@ -107,7 +110,7 @@ impl Replicas {
         let each = topics.into_iter().map(|topic| {
             let (replicas, set) = (Arc::clone(self), topic_configs(image, &topic.name));
             self.drivers
-                .blocking(move || replicas.open_topic(&topic, &set))
+                .blocking(move || replicas.open_topic(&topic, &set, None))
         });
         for opened in futures_util::future::join_all(each).await {
             self.partitions.insert(opened?);
@@ -163,40 +166,52 @@ impl Replicas {
         &self,
         topic: &TopicImage,
         set: &BTreeMap<String, String>,
+        open: Option<&Topic>,
     ) -> Result<Topic, OpenError> {
         let config = self.topic_config(set);
-        let open = |record: &crate::cluster::record::PartitionRecord| {
-            let name = TopicPartition::new(topic.name.clone(), record.partition);
-            let log = match self.dir.open_log(&name, Some(topic.id), config.clone()) {
-                // The others are not to suffer for it. What the broker itself keeps is not given up so lightly.
-                Err(error @ OpenError::Corrupt { .. }) if !topic.is_internal() => {
-                    tracing::error!(
-                        partition = %name, %error,
-                        "partition is damaged and stays closed: bring back its directory from a copy and restart, or delete the topic"
-                    );
-                    return Ok(None);
-                }
-                opened => opened?,
-            };
-            Ok(Some(Partition::new(PartitionParts {
-                name,
-                topic_id: topic.id,
-                leader_epoch: record.leader_epoch,
-                log,
-                durability: durability(topic, &config),
-                flush: Arc::clone(&self.flush),
-            })))
-        };
         let partitions = topic
             .partitions
             .iter()
-            .map(open)
+            .map(|record| {
+                match open.and_then(|open| open.partitions.get(record.partition as usize)) {
+                    Some(there) => Ok(there.clone()),
+                    None => self.open_partition(topic, &config, record),
+                }
+            })
             .collect::<Result<Vec<_>, OpenError>>()?;
         Ok(Topic {
             name: topic.name.clone(),
             id: topic.id,
             partitions,
         })
+    }
+
+    fn open_partition(
+        &self,
+        topic: &TopicImage,
+        config: &LogConfig,
+        record: &PartitionRecord,
+    ) -> Result<Option<Arc<Partition>>, OpenError> {
+        let name = TopicPartition::new(topic.name.clone(), record.partition);
+        let log = match self.dir.open_log(&name, Some(topic.id), config.clone()) {
+            // The others are not to suffer for it. What the broker itself keeps is not given up so lightly.
+            Err(error @ OpenError::Corrupt { .. }) if !topic.is_internal() => {
+                tracing::error!(
+                    partition = %name, %error,
+                    "partition is damaged and stays closed: bring back its directory from a copy and restart, or delete the topic"
+                );
+                return Ok(None);
+            }
+            opened => opened?,
+        };
+        Ok(Some(Partition::new(PartitionParts {
+            name,
+            topic_id: topic.id,
+            leader_epoch: record.leader_epoch,
+            log,
+            durability: durability(topic, config),
+            flush: Arc::clone(&self.flush),
+        })))
     }
 
     /// What was set for the topic over the broker's defaults over Kafka's. All of it was checked when it was set.
@@ -234,22 +249,25 @@ impl Replicas {
         }
     }
 
-    /// Opens a topic, or gives one that is open its new configuration.
+    /// Opens a topic or what of it is new, and gives what is open its new configuration.
     async fn adopt(self: &Arc<Self>, image: &ClusterImage, topic: &Arc<TopicImage>) {
         let set = topic_configs(image, &topic.name);
-        if let Some(open) = self.partitions.topic_by_id(topic.id) {
+        let open = self.partitions.topic_by_id(topic.id);
+        if let Some(open) = &open {
             let config = self.topic_config(&set);
             for partition in open.partitions.iter().flatten() {
                 partition.log().set_config(config.clone());
                 partition.set_durability(durability(topic, &config));
             }
-            return;
+            if open.partitions.len() == topic.partitions.len() {
+                return;
+            }
         }
         let (replicas, name) = (Arc::clone(self), topic.name.clone());
         let topic = Arc::clone(topic);
         match self
             .drivers
-            .blocking(move || replicas.open_topic(&topic, &set))
+            .blocking(move || replicas.open_topic(&topic, &set, open.as_deref()))
             .await
         {
             Ok(opened) => self.partitions.insert(opened),
@@ -269,6 +287,39 @@ impl Replicas {
                 tracing::warn!(partition = %partition.name(), %error, "log of a deleted topic stays until the next start");
             }
         }
+    }
+
+    /// Moves the start of a log up to `offset`, durably, and says where it is now.
+    ///
+    /// # Errors
+    /// `OFFSET_OUT_OF_RANGE`; `KAFKA_STORAGE_ERROR` if it could not be written down.
+    pub(crate) async fn delete_records(
+        &self,
+        partition: &Arc<Partition>,
+        offset: Offset,
+    ) -> Result<Offset, ErrorCode> {
+        let (dir, of) = (Arc::clone(&self.dir), Arc::clone(partition));
+        let moved = self
+            .drivers
+            .blocking(move || dir.delete_records(of.name(), of.log(), offset));
+        moved.await.map_err(|error| match error {
+            ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            error => {
+                tracing::error!(partition = %partition.name(), %error, "the start of a log cannot be moved");
+                ErrorCode::KafkaStorageError
+            }
+        })
+    }
+
+    /// The data directory, and the size of the file system it is on.
+    pub(crate) fn data_dir(&self) -> (&Path, Option<Space>) {
+        let path = self.dir.path();
+        (path, self.drivers.disk.space(path))
+    }
+
+    /// End of the log of cluster metadata.
+    pub(crate) fn metadata_end(&self) -> Offset {
+        self.metadata.log_end_offset()
     }
 
     /// Starts what runs in the background until `stop`.

@@ -82,6 +82,11 @@ pub trait Disk: Send + Sync + Debug {
     /// What the system says.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// How large the file system of `path` is and how much of it is free for us, in bytes; `None` if it does not say.
+    fn space(&self, _path: &Path) -> Option<Space> {
+        None
+    }
+
     /// Takes the lock file `path` for this process until the handle is dropped.
     ///
     /// # Errors
@@ -93,6 +98,15 @@ pub trait Disk: Send + Sync + Debug {
     fn flush_many(&self, dirty: &[Dirty]) -> Vec<io::Result<()>> {
         dirty.iter().map(|dirty| dirty.sync(self)).collect()
     }
+}
+
+/// Size of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, in bytes.
+    pub total: u64,
+    /// What a process without privileges may still fill, in bytes.
+    pub usable: u64,
 }
 
 /// Something to be made durable.

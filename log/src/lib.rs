@@ -78,4 +78,4 @@ pub use index::AbortedTxn;
 pub use log::{
     AppendAs, Appended, Deleted, Log, OpenOptions, Slice, TimestampAndOffset, flush_many,
 };
-pub use producers::VerificationGuard;
+pub use producers::{ActiveProducer, VerificationGuard};

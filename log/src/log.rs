@@ -27,7 +27,7 @@ use crate::config::LogConfig;
 use crate::disk::{Disk, DiskFile};
 use crate::epochs::LeaderEpochs;
 use crate::error::{Fenced, OpenError};
-use crate::producers::{Producers, VerificationGuard};
+use crate::producers::{ActiveProducer, Producers, VerificationGuard};
 use crate::recovery::{self, Loaded};
 use crate::segment::{Place, Segment};
 
@@ -262,9 +262,10 @@ impl Log {
     }
 
     /// Up to where a `read_committed` reader may see, given the high watermark (which never goes back): below it every
-    /// transaction is decided, and its marker is replicated.
+    /// transaction is decided, and its marker is replicated. Never below the log's start: what is deleted is not waited for.
     pub fn last_stable_offset(&self, high_watermark: Offset) -> Offset {
-        self.producers.lock().last_stable_offset(high_watermark)
+        let stable = self.producers.lock().last_stable_offset(high_watermark);
+        stable.max(self.log_start_offset())
     }
 
     /// Asks for permission to begin a transaction here, to be given to [`AppendAs::Client`] once the coordinator has confirmed
@@ -280,6 +281,11 @@ impl Log {
         self.producers
             .lock()
             .start_verification(producer_id, epoch, sequence, bumps_epoch)
+    }
+
+    /// Everybody who has written here and is not forgotten yet, by producer id.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        self.producers.lock().active()
     }
 
     /// Forgets producers not heard of for `expiration_ms` (`producer.id.expiration.ms`).

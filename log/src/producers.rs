@@ -133,6 +133,23 @@ struct Verification {
     idle: bool,
 }
 
+/// A producer as tools see it. Source: Kafka `DescribeProducersResponse.ProducerState`, KIP-664.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub producer_id: ProducerId,
+    /// Its newest epoch here.
+    pub epoch: ProducerEpoch,
+    /// Sequence of its last record; -1 if it only ended transactions.
+    pub last_sequence: Sequence,
+    /// The newest timestamp it wrote, milliseconds since 1970.
+    pub last_timestamp: i64,
+    /// Of the newest marker; -1 before the first.
+    pub coordinator_epoch: i32,
+    /// First offset of its open transaction.
+    pub txn_first_offset: Option<Offset>,
+}
+
 /// Who appends, as far as producers are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -422,6 +439,19 @@ impl Producers {
             let seen = *producer.seen_ms.get_or_insert(now_ms);
             producer.txn_first_offset.is_some() || now_ms.saturating_sub(seen) < expiration_ms
         });
+    }
+
+    /// All of them, by id.
+    pub(crate) fn active(&self) -> Vec<ActiveProducer> {
+        let active = self.producers.iter().map(|(id, producer)| ActiveProducer {
+            producer_id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer.last_sequence(),
+            last_timestamp: producer.last_timestamp,
+            coordinator_epoch: producer.coordinator_epoch,
+            txn_first_offset: producer.txn_first_offset,
+        });
+        active.collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ProducerId, &Producer)> {

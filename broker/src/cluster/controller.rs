@@ -4,6 +4,9 @@
 //! whoever proposes it. So the same command decided again on the same image gives the same records, on any node. Called by
 //! `cluster/mod.rs` under the proposal lock; nothing here reads a clock or draws a number.
 
+mod configs;
+mod partitions;
+
 use std::collections::BTreeSet;
 
 use flumen_log::config::ConfigKey;
@@ -16,6 +19,9 @@ use super::record::{
     BrokerRecord, ConfigRecord, FeatureRecord, MetadataRecord, PartitionRecord, ProducerIdsRecord,
     RemoveTopicRecord, ResourceKind, TopicRecord,
 };
+
+pub(crate) use configs::{AlterConfigs, Change, Operation, TopicChange};
+pub(crate) use partitions::{CreatePartitions, MorePartitions};
 
 /// Producer ids are handed to brokers in blocks of this size (Kafka: `ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).
 pub(crate) const PRODUCER_ID_BLOCK: i64 = 1000;
@@ -263,47 +269,48 @@ fn lay_out(
                 Refused::new(ErrorCode::InvalidReplicationFactor, message)
             })
         }
-        Layout::Assigned(assigned) => check_assignment(&candidates, assigned),
+        Layout::Assigned(assigned) => check_assignment(image, assigned),
     }
 }
 
 fn check_assignment(
-    candidates: &[Candidate],
+    image: &ClusterImage,
     assigned: &[(i32, Vec<BrokerId>)],
 ) -> Result<Vec<Vec<BrokerId>>, Refused> {
-    let refuse = |message: String| Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
     let mut sorted: Vec<_> = assigned.iter().collect();
     sorted.sort_by_key(|(partition, _)| *partition);
-    for (expected, (partition, replicas)) in (0..).zip(&sorted) {
-        if *partition != expected {
-            return refuse(
-                "partitions should be a consecutive 0-based integer sequence".to_owned(),
-            );
+    for (expected, (partition, replicas)) in sorted.iter().enumerate() {
+        if usize::try_from(*partition) != Ok(expected) {
+            let message = "partitions should be a consecutive 0-based integer sequence";
+            return Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
         }
-        let distinct: BTreeSet<_> = replicas.iter().collect();
-        if replicas.is_empty() || distinct.len() != replicas.len() {
-            return refuse(format!(
-                "partition {partition}: the replica list is empty or names a broker twice"
-            ));
-        }
-        if replicas.len() != sorted[0].1.len() {
-            return refuse(format!(
-                "partition {partition}: another number of replicas than partition 0"
-            ));
-        }
-        if let Some(unknown) = replicas
-            .iter()
-            .find(|id| !candidates.iter().any(|c| c.id == **id))
-        {
-            return refuse(format!(
-                "partition {partition}: broker {unknown} is not registered"
-            ));
-        }
+        check_replicas(image, expected, replicas, sorted[0].1.len())?;
     }
     Ok(sorted
         .into_iter()
         .map(|(_, replicas)| replicas.clone())
         .collect())
+}
+
+/// Replicas that somebody chose for a partition: so many, different, and all registered.
+fn check_replicas(
+    image: &ClusterImage,
+    partition: usize,
+    replicas: &[BrokerId],
+    factor: usize,
+) -> Result<(), Refused> {
+    let distinct: BTreeSet<_> = replicas.iter().collect();
+    let why = if replicas.is_empty() || distinct.len() != replicas.len() {
+        "the replica list is empty or names a broker twice".to_owned()
+    } else if replicas.len() != factor {
+        "another number of replicas than partition 0".to_owned()
+    } else if let Some(unknown) = replicas.iter().find(|id| image.broker(**id).is_none()) {
+        format!("broker {unknown} is not registered")
+    } else {
+        return Ok(());
+    };
+    let message = format!("partition {partition}: {why}");
+    Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message))
 }
 
 fn decide_configs(topic: &NewTopic) -> Result<Vec<MetadataRecord>, Refused> {

@@ -1,4 +1,5 @@
-//! DescribeConfigs: what a topic or this broker is configured with, where each value comes from, and what it means.
+//! DescribeConfigs and ListConfigResources: what a topic or this broker is configured with, where each value comes from, and what it
+//! means.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,11 @@ use flumen_protocol::message::describe_configs_request::DescribeConfigsResource;
 use flumen_protocol::message::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use flumen_protocol::message::{DescribeConfigsRequest, DescribeConfigsResponse};
+use flumen_protocol::message::list_config_resources_response::ConfigResource;
+use flumen_protocol::message::{
+    DescribeConfigsRequest, DescribeConfigsResponse, ListConfigResourcesRequest,
+    ListConfigResourcesResponse,
+};
 
 use crate::cluster::record::ResourceKind;
 use crate::config::{BrokerConfig, KEYS, Kind};
@@ -16,8 +21,10 @@ use crate::dispatch::Context;
 use crate::node::Node;
 
 /// Kafka's `ConfigResource.Type`.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
+/// Types that may be listed: topics, brokers, their loggers, client metrics, groups. Of the last three there are none.
+const LISTABLE: [i8; 5] = [TOPIC, BROKER, 8, 16, 32];
 /// Kafka's `DescribeConfigsResponse.ConfigSource`.
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
@@ -260,4 +267,44 @@ fn encode(
             .then(|| setting.doc.to_owned());
     }
     result
+}
+
+/// Answers ListConfigResources (KIP-1142): topics and this broker. Version 0 asks for client metrics only, of which there are none.
+pub(crate) fn list_config_resources(
+    node: &Node,
+    context: &Context,
+    request: &ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse {
+    if context.version == 0 {
+        return ListConfigResourcesResponse::default();
+    }
+    let asked = &request.resource_types;
+    if asked.iter().any(|kind| !LISTABLE.contains(kind)) {
+        return ListConfigResourcesResponse {
+            error_code: ErrorCode::UnsupportedVersion.code(),
+            ..Default::default()
+        };
+    }
+    let wanted = |kind: i8| asked.is_empty() || asked.contains(&kind);
+    let resource = |kind: i8, name: String| ConfigResource {
+        resource_name: name,
+        resource_type: kind,
+        ..Default::default()
+    };
+    let image = node.cluster.image();
+    let mut config_resources = Vec::new();
+    if wanted(TOPIC) {
+        config_resources.extend(
+            image
+                .topics()
+                .map(|topic| resource(TOPIC, topic.name.clone())),
+        );
+    }
+    if wanted(BROKER) {
+        config_resources.push(resource(BROKER, node.config.node_id.to_string()));
+    }
+    ListConfigResourcesResponse {
+        config_resources,
+        ..Default::default()
+    }
 }

@@ -42,7 +42,7 @@ async fn api_versions_tells_what_is_served_and_the_transaction_version() {
     let range = |row: &ApiVersion| (row.min_version, row.max_version);
     assert_eq!(find(ApiKey::Produce).map(range), Some((0, 13)));
     assert_eq!(find(ApiKey::Fetch).map(range), Some((4, 18)));
-    assert!(find(ApiKey::AlterConfigs).is_none());
+    assert!(find(ApiKey::SaslHandshake).is_none());
     let level = response
         .finalized_features
         .iter()

@@ -14,5 +14,6 @@ mod groups;
 mod produce;
 mod restart;
 mod support;
+mod tools;
 mod transactions;
 mod versions;

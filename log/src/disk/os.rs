@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use flumen_protocol::segment::FileSource;
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use super::{DirEntry, Dirty, Disk, DiskFile, DiskLock, DiskMap, OpenMode};
+use super::{DirEntry, Dirty, Disk, DiskFile, DiskLock, DiskMap, OpenMode, Space};
 
 /// The files of the operating system.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,14 @@ impl Disk for OsDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn space(&self, path: &Path) -> Option<Space> {
+        let found = rustix::fs::statvfs(path).ok()?;
+        Some(Space {
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+            usable: found.f_bavail.saturating_mul(found.f_frsize),
+        })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {

@@ -14,6 +14,7 @@ mod member;
 mod offsets;
 mod query;
 pub(crate) mod record;
+mod removal;
 mod sync;
 #[cfg(test)]
 mod tests;

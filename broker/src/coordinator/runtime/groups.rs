@@ -275,6 +275,26 @@ impl Groups {
         deleted
     }
 
+    /// OffsetDelete: one code per partition.
+    pub(crate) async fn delete_offsets(
+        &self,
+        group_id: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        let Some(shard) = self.table.existing(group_id) else {
+            return Err(ErrorCode::GroupIdNotFound);
+        };
+        let (codes, commit) =
+            shard.step(
+                |machine, _| match machine.delete_offsets(group_id, partitions) {
+                    Ok((codes, records)) => Step::new(records, Ok(codes)),
+                    Err(error) => Step::new(Vec::new(), Err(error)),
+                },
+            )?;
+        commit.done().await?;
+        codes
+    }
+
     /// Topics are deleted: so are the offsets committed in them. A shard that cannot do it now keeps them until they expire.
     pub(super) async fn topics_deleted(&self, topics: &[String]) {
         let topics: BTreeSet<String> = topics.iter().cloned().collect();

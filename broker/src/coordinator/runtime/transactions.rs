@@ -245,6 +245,20 @@ impl Transactions {
         described.ok_or(ErrorCode::TransactionalIdNotFound)
     }
 
+    /// ListTransactions, of all shards.
+    ///
+    /// # Errors
+    /// `COORDINATOR_LOAD_IN_PROGRESS` while one of them is not loaded: a list with gaps would be taken for the whole.
+    pub(crate) async fn list(&self) -> Result<Vec<(String, Transaction)>, ErrorCode> {
+        let mut listed = Vec::new();
+        for shard in self.table.all().iter() {
+            let (of_shard, commit) = shard.read(TxnShard::list)?;
+            commit.done().await?;
+            listed.extend(of_shard);
+        }
+        Ok(listed)
+    }
+
     /// Writes a marker into each of `partitions` and waits until all are committed: one code each.
     pub(super) async fn write_markers(
         &self,

@@ -57,6 +57,16 @@ pub(crate) enum TxnState {
 }
 
 impl TxnState {
+    /// All of them.
+    pub(crate) const ALL: [TxnState; 6] = [
+        TxnState::Empty,
+        TxnState::Ongoing,
+        TxnState::PrepareCommit,
+        TxnState::PrepareAbort,
+        TxnState::CompleteCommit,
+        TxnState::CompleteAbort,
+    ];
+
     /// Kafka's name, as DescribeTransactions prints it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -235,6 +245,13 @@ impl TxnShard {
             records: vec![TxnRecord::new(&producer.transactional_id, next)],
             reply: Ok(()),
         }
+    }
+
+    /// Every transactional id, in order.
+    pub(crate) fn list(&self) -> Vec<(String, Transaction)> {
+        let all = self.transactions.iter();
+        all.map(|(id, transaction)| (id.clone(), transaction.clone()))
+            .collect()
     }
 
     /// Is each of `partitions` part of the producer's transaction? One code each: none or TRANSACTION_ABORTABLE (KIP-890).
