@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 
+use flumen_planted::{Bug, planted};
 use flumen_protocol::id::{LeaderEpoch, Offset};
 
 /// What an acknowledged record has survived.
@@ -102,6 +103,8 @@ impl Leader {
 
     fn acknowledged_end(&self) -> Offset {
         match self.durability {
+            // Wrong: what is written is not yet safe.
+            Durability::Flushed if planted(Bug::AckBeforeFlush) => self.log_end,
             Durability::Flushed => self.durable_end,
             Durability::Written => self.log_end,
         }

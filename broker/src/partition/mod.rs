@@ -15,6 +15,7 @@ use bytes::Bytes;
 use flumen_log::{
     AppendAs, AppendError, Appended, Fenced, Log, ReadError, Slice, VerificationGuard,
 };
+use flumen_planted::{Bug, planted};
 use flumen_protocol::batch::BatchHeader;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::{LeaderEpoch, Offset, TopicId, TopicPartition};
@@ -185,7 +186,10 @@ impl Partition {
     fn on_advance(&self, advance: Advance) {
         self.high_watermark
             .fetch_max(advance.high_watermark, Ordering::AcqRel);
-        let stable = self.log.last_stable_offset(advance.high_watermark);
+        let stable = match planted(Bug::LsoAheadOfApplied) {
+            true => advance.high_watermark, // wrong: transactions may be open below
+            false => self.log.last_stable_offset(advance.high_watermark),
+        };
         let stable_moved = self.last_stable.fetch_max(stable, Ordering::AcqRel) < stable;
         let mut state = self.state.lock();
         let acks = state.pending.on_high_watermark(advance.high_watermark);

@@ -66,6 +66,12 @@ bugs! {
     SourcePositionOutside = "source_position_outside",
     /// A sink connector goes on from the group's offset, not from the one its store returned.
     SinkStartIgnored = "sink_start_ignored",
+    /// A partition's first batch of a transaction is accepted before the coordinator's record of it is durable.
+    TransactionStartNotDurable = "transaction_start_not_durable",
+    /// A transaction that runs out of time stays open.
+    TimeoutIgnored = "timeout_ignored",
+    /// A member of an older generation may commit offsets.
+    StaleGenerationAccepted = "stale_generation_accepted",
 }
 
 /// Whether this process has that bug.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use flumen_planted::{Bug, planted};
 use flumen_protocol::error_code::ErrorCode;
 
 use super::classic::{Completion, Effects, Membership, Phase, SyncReply, Timer};
@@ -165,6 +166,9 @@ impl Membership {
             return Ok(()); // an administrator, or a consumer that assigns its partitions itself
         }
         if who.generation >= 0 || !who.member_id.is_empty() || who.instance_id.is_some() {
+            if planted(Bug::StaleGenerationAccepted) {
+                return Ok(()); // wrong: its partitions may have another owner
+            }
             self.validate_member(&who.member_id, who.instance_id.as_deref())?;
             if who.generation != self.generation {
                 return Err(ErrorCode::IllegalGeneration);
