@@ -227,12 +227,14 @@ impl Admin {
         results.pop().expect("one result a topic")
     }
 
-    /// Makes the topics that are not there yet, and leaves the others as they are.
+    /// Makes the topics that are not there yet, and leaves the others as they are. Asked again while nothing answers, unlike
+    /// [`Admin::create_topics`], whose caller wants to know what was made.
     ///
     /// # Errors
     /// The first topic's that can neither be made nor is there.
     pub async fn ensure_topics(&self, topics: &[NewTopic]) -> Result<(), ClientError> {
-        for result in self.create_topics(topics, false).await? {
+        let results = self.answered(|| self.create_topics(topics, false)).await?;
+        for result in results {
             match result {
                 Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists.code()) => {
                     return Err(error);
@@ -288,7 +290,7 @@ impl Admin {
     /// # Errors
     /// [`ClientError::Unavailable`], [`ClientError::Timeout`]: nothing answered.
     pub async fn list_topics(&self) -> Result<Vec<TopicDescription>, ClientError> {
-        let answer = self.client.fetch_metadata(None).await?;
+        let answer = self.answered(|| self.client.fetch_metadata(None)).await?;
         let mut topics: Vec<TopicDescription> = answer
             .topics
             .into_iter()
@@ -304,6 +306,10 @@ impl Admin {
     /// # Errors
     /// [`ClientError::NotFound`]: there is no such topic.
     pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription, ClientError> {
+        self.answered(|| self.describe_topic_once(name)).await
+    }
+
+    async fn describe_topic_once(&self, name: &str) -> Result<TopicDescription, ClientError> {
         let connection = self.client.connection(Node::Any, SHARED).await?;
         let version = connection.version(MetadataRequest::API, i16::MAX)?;
         let topic = MetadataRequestTopic {
@@ -329,10 +335,11 @@ impl Admin {
     /// # Errors
     /// [`ClientError::Unavailable`], [`ClientError::Timeout`]: nothing answered.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription, ClientError> {
-        let answer = self
-            .client
-            .send(Node::Any, DescribeClusterRequest::default())
-            .await?;
+        let ask = || {
+            self.client
+                .send(Node::Any, DescribeClusterRequest::default())
+        };
+        let answer = self.answered(ask).await?;
         let message = answer.error_message.as_deref();
         check(
             answer.error_code,
@@ -380,7 +387,8 @@ impl Admin {
             resources: vec![asked],
             ..DescribeConfigsRequest::default()
         };
-        let answer = self.client.send(to, request).await?;
+        let answer = self.answered(|| self.client.send(to, request.clone()));
+        let answer = answer.await?;
         let result = answer.results.into_iter().next();
         let result = result.ok_or_else(|| unanswered("DescribeConfigs", &name))?;
         let message = result.error_message.as_deref();
@@ -403,6 +411,20 @@ impl Admin {
             .collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// Asks until somebody answers, for as long as a call may take.
+    async fn answered<T, F>(&self, ask: impl Fn() -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let mut retry = self.client.retry();
+        loop {
+            match ask().await {
+                Err(error) if error.is_retriable() && retry.again().await => {}
+                answer => return answer,
+            }
+        }
     }
 
     fn timeout_ms(&self) -> i32 {

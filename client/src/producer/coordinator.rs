@@ -3,6 +3,8 @@
 //! Performs what `transaction.rs` asks for: InitProducerId, AddPartitionsToTxn and AddOffsetsToTxn (before TV2 only),
 //! TxnOffsetCommit, EndTxn; retries while a coordinator is unknown, loading or busy. It decides nothing about the transaction itself.
 
+use std::sync::Arc;
+
 use flumen_protocol::codec::Request;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::TopicPartition;
@@ -22,6 +24,7 @@ use super::task::Command;
 use super::transaction::Transaction;
 use super::{Core, Shared};
 use crate::client::{Client, Node};
+use crate::connection::Connection;
 use crate::consumer::{ConsumerGroupMetadata, OffsetAndMetadata};
 use crate::error::{ClientError, Failure, refused};
 
@@ -55,10 +58,7 @@ pub(super) async fn init_transactions(shared: &Shared) -> Result<(), ClientError
     let identity = init_producer_id(shared, &id, None)
         .await
         .inspect_err(|error| note(shared, error))?;
-    let coordinator = shared
-        .client
-        .connection(Node::TransactionCoordinator(&id), shared.lane)
-        .await?;
+    let coordinator = coordinator_of(shared, &id).await?;
     let offers = |version: Result<i16, ClientError>, least| version.is_ok_and(|max| max >= least);
     let second_version = coordinator.transaction_version() >= 2
         && offers(
@@ -72,6 +72,20 @@ pub(super) async fn init_transactions(shared: &Shared) -> Result<(), ClientError
     take_identity(shared, identity);
     transaction(&mut shared.core.lock())?.on_initialized(second_version);
     Ok(())
+}
+
+/// The connection to the coordinator, which says what it speaks; opened anew if it was lost since the last answer.
+async fn coordinator_of(shared: &Shared, id: &str) -> Result<Arc<Connection>, ClientError> {
+    let node = Node::TransactionCoordinator(id);
+    let mut retry = shared.client.retry();
+    loop {
+        match shared.client.connection(node, shared.lane).await {
+            Err(error) if error.is_retriable() && retry.again().await => {
+                shared.client.forget_coordinator(node);
+            }
+            connection => return connection,
+        }
+    }
 }
 
 /// A producer id for this transactional id; with `current`, the same in the next epoch.

@@ -1,6 +1,6 @@
 //! A broker of one topic in memory, speaking real frames, that loses, delays and refuses as a test says.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     AnswerLost,
     /// The connection breaks before anything is performed.
     RequestLost,
+    /// Performed and answered, then the connection breaks.
+    LostAfterwards,
     /// Never answered; the connection stays.
     Silence,
     /// Every partition is refused with this code.
@@ -109,6 +111,8 @@ pub(crate) struct Cluster {
     pub(crate) transaction_version: i16,
     pub(crate) epoch: i16,
     pub(crate) committed: BTreeMap<i32, i64>,
+    /// Topics that were created beside the only one; nothing can be written to them.
+    pub(crate) created: BTreeSet<String>,
     /// While set, nothing is read from any socket.
     pub(crate) stalled: bool,
     pub(crate) topic_id: TopicId,
@@ -158,6 +162,7 @@ impl Fake {
                 transaction_version: 2,
                 epoch: -1,
                 committed: BTreeMap::new(),
+                created: BTreeSet::new(),
                 stalled: false,
                 topic_id: TopicId([7; 16]),
             })),
@@ -257,7 +262,7 @@ impl Fake {
             if let Some(Fault::Length(length)) = fault {
                 answer[..4].copy_from_slice(&length.to_be_bytes());
             }
-            if stream.write_all(&answer).await.is_err() {
+            if stream.write_all(&answer).await.is_err() || fault == Some(Fault::LostAfterwards) {
                 return;
             }
         }
@@ -292,6 +297,10 @@ impl Fake {
                 drop(cluster);
                 let response = self.fetch(call, &request).await;
                 call.reply::<FetchRequest>(&response)
+            }
+            ApiKey::CreateTopics => {
+                let response = cluster.create_topics(&call.read(reader));
+                call.reply::<CreateTopicsRequest>(&response)
             }
             ApiKey::EndTxn => call.reply::<EndTxnRequest>(&cluster.end_txn(call)),
             ApiKey::AddPartitionsToTxn => {
@@ -518,6 +527,24 @@ impl Cluster {
         }
         ProduceResponse {
             responses,
+            ..Default::default()
+        }
+    }
+
+    fn create_topics(&mut self, request: &CreateTopicsRequest) -> CreateTopicsResponse {
+        let mut create = |topic: &create_topics_request::CreatableTopic| {
+            let fresh = self.created.insert(topic.name.clone());
+            create_topics_response::CreatableTopicResult {
+                name: topic.name.clone(),
+                error_code: match fresh {
+                    true => 0,
+                    false => ErrorCode::TopicAlreadyExists.code(),
+                },
+                ..Default::default()
+            }
+        };
+        CreateTopicsResponse {
+            topics: request.topics.iter().map(&mut create).collect(),
             ..Default::default()
         }
     }

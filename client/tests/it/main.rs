@@ -7,6 +7,7 @@
     reason = "tests have a clock and tasks of their own, and stop at the first surprise"
 )]
 
+mod admin;
 mod connection;
 mod consume;
 mod fake;

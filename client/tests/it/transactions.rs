@@ -64,6 +64,19 @@ async fn an_older_coordinator_is_told_of_each_partition_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_coordinator_that_is_lost_as_soon_as_it_gave_the_id_is_looked_for_again() {
+    let fake = Fake::new(1);
+    let client = fake.client().await;
+    let config = ProducerConfig::transactional("tx");
+    let producer = Producer::new(&client, config).await.unwrap();
+    producer.init_transactions().await.unwrap();
+    fake.fault(ApiKey::InitProducerId, &[Fault::LostAfterwards]);
+    fake.fault(ApiKey::ApiVersions, &[Fault::RequestLost]);
+    producer.init_transactions().await.unwrap();
+    assert_eq!(producer.producer_id(), Some((40, 1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_transaction_asks_nobody() {
     let fake = Fake::new(1);
     let producer = begun(&fake.client().await).await;
