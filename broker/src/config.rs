@@ -187,8 +187,14 @@ properties! {
     max_connections_per_ip: i32 = "1000", "max.connections.per.ip", 0..=i32::MAX;
     /// A connection that says nothing for so long is closed.
     connections_max_idle_ms: i64 = "600000", "connections.max.idle.ms", 1..=i64::MAX;
-    /// Request bytes held in memory at once; beyond that no large request is read. -1 means 512 MiB.
+    /// Request bytes held in memory at once; beyond that no large request is read. Answers that nobody reads may take as much. -1 means 512 MiB.
     queued_max_request_bytes: i64 = "-1", "queued.max.request.bytes", -1..=i64::MAX;
+    /// Most entries (topics, partitions, groups, members, keys) that all lists of one request hold together; more close its connection.
+    request_max_entries: i32 = "10000", "flumen.request.max.entries", 1..=i32::MAX;
+    /// Most partitions in one answer to DescribeTopicPartitions, and most objects that any other describe request may name.
+    max_request_partition_size_limit: i32 = "2000", "max.request.partition.size.limit", 1..=i32::MAX;
+    /// Longest client id and group id in bytes.
+    id_max_bytes: i32 = "256", "flumen.id.max.bytes", 1..=32_000;
     /// Whether a metadata request or a consumer may create a topic.
     auto_create_topics_enable: bool = "true", "auto.create.topics.enable";
     /// Whether topics can be deleted.
@@ -297,6 +303,22 @@ impl BrokerConfig {
             }
         })?;
         Ok(config)
+    }
+
+    /// Whether a client id or group id is short enough.
+    pub(crate) fn fits_id(&self, id: &str) -> bool {
+        usize::try_from(self.id_max_bytes).is_ok_and(|max| id.len() <= max)
+    }
+
+    /// Whether a request may ask for the description of so many objects; what to tell its client if not.
+    pub(crate) fn check_described(&self, what: &str, count: usize) -> Result<(), String> {
+        let max = self.max_request_partition_size_limit;
+        if usize::try_from(max).is_ok_and(|max| count <= max) {
+            return Ok(());
+        }
+        Err(format!(
+            "{count} {what} in one request, but at most {max} are described (max.request.partition.size.limit)"
+        ))
     }
 
     /// The folder of the logs.

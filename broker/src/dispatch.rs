@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flumen_protocol::api::ApiKey;
-use flumen_protocol::codec::{Message, Reader};
+use flumen_protocol::codec::{DecodeError, Fault, Message, Reader};
 use flumen_protocol::frame::{decode_request_header, encode_response};
 use flumen_protocol::segment::Segment;
 use futures_util::future::BoxFuture;
@@ -127,7 +127,8 @@ pub(crate) fn answers_broadly(api_key: i16) -> bool {
 
 /// Starts the request in `frame`.
 pub(crate) async fn dispatch(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -> Started {
-    let mut reader = Reader::new(frame);
+    let entries_max = usize::try_from(node.config.request_max_entries).unwrap_or(usize::MAX);
+    let mut reader = Reader::new(frame).with_elements_max(entries_max);
     let header = match decode_request_header(&mut reader) {
         Ok(header) => header,
         Err(error) => return close(error.to_string()),
@@ -142,6 +143,13 @@ pub(crate) async fn dispatch(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -
         client_id: header.client_id.unwrap_or_default(),
         peer: Arc::clone(peer),
     };
+    if !node.config.fits_id(&context.client_id) {
+        return close(format!(
+            "a client id of {} bytes, but at most {} are allowed (flumen.id.max.bytes)",
+            context.client_id.len(),
+            node.config.id_max_bytes
+        ));
+    }
     if !api.has_version(context.version) {
         if api == ApiKey::ApiVersions {
             return Started::Done(handlers::api_versions::unsupported_version(&context));
@@ -159,7 +167,13 @@ fn close(why: String) -> Started {
 pub(crate) fn decode<M: Message>(context: &Context, reader: &mut Reader) -> Result<M, String> {
     let describe =
         |error: &dyn std::fmt::Display| format!("{} v{}: {error}", context.api, context.version);
-    let body = M::decode(reader, context.version).map_err(|error| describe(&error))?;
+    let body = M::decode(reader, context.version).map_err(|error| match error {
+        DecodeError::Malformed {
+            fault: Fault::TooManyElements(_),
+            ..
+        } => describe(&format_args!("{error} (flumen.request.max.entries)")),
+        _ => describe(&error),
+    })?;
     if reader.remaining() > 0 {
         return Err(describe(&format_args!(
             "{} bytes after the end of the request",

@@ -188,6 +188,12 @@ fn timestamp_problem(timestamp: i64, config: &LogConfig, now_ms: i64) -> Option<
     })
 }
 
+/// Most records of one batch that an error names: a batch of a megabyte can hold millions, and the answer would be hundreds of times
+/// its size.
+const RECORD_ERRORS_MAX: usize = 100;
+/// Most headers of one record.
+const RECORD_HEADERS_MAX: usize = 1_024;
+
 /// Walks the records: their form, offsets, timestamps and keys.
 fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result<(), AppendError> {
     let header = batch.header();
@@ -195,6 +201,7 @@ fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result
     let mut rest = &payload[..];
     let mut keyless = Vec::new();
     let mut late = Vec::new();
+    let named = |list: &Vec<(i32, String)>| list.len() < RECORD_ERRORS_MAX;
     for index in 0..header.record_count {
         let record = RecordRef::parse(&mut rest)
             .map_err(|error| invalid(format!("record {index}: {error}")))?;
@@ -204,7 +211,13 @@ fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result
                 record.offset_delta
             )));
         }
-        if config.cleanup_policy.compact && record.key.is_none() {
+        let headers = record.headers().len();
+        if headers > RECORD_HEADERS_MAX {
+            return Err(invalid(format!(
+                "record {index} has {headers} headers, but at most {RECORD_HEADERS_MAX} are allowed"
+            )));
+        }
+        if config.cleanup_policy.compact && record.key.is_none() && named(&keyless) {
             keyless.push((
                 index,
                 "a record of a compacted topic needs a key".to_owned(),
@@ -212,6 +225,7 @@ fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result
         }
         let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
         if config.timestamp_type == TimestampType::CreateTime
+            && named(&late)
             && let Some(problem) = timestamp_problem(timestamp, config, now_ms)
         {
             late.push((index, problem));

@@ -114,15 +114,17 @@ impl Command for CreateTopics {
         let mut reply = Vec::with_capacity(self.topics.len());
         let mut new_partitions = 0;
         for (i, topic) in self.topics.iter().enumerate() {
-            let created = decide_topic(&image, topic, self.placement_start + i).and_then(|made| {
-                new_partitions += made.reply.partitions;
-                if new_partitions > MAX_NEW_PARTITIONS {
-                    let message =
-                        format!("more than {MAX_NEW_PARTITIONS} new partitions in one request");
-                    return Err(Refused::new(ErrorCode::PolicyViolation, message));
-                }
-                Ok(made)
-            });
+            // Once there are too many, no more are laid out only to be refused.
+            let created = match new_partitions > MAX_NEW_PARTITIONS {
+                true => Err(too_many_partitions()),
+                false => decide_topic(&image, topic, self.placement_start + i).and_then(|made| {
+                    new_partitions += made.reply.partitions;
+                    match new_partitions > MAX_NEW_PARTITIONS {
+                        true => Err(too_many_partitions()),
+                        false => Ok(made),
+                    }
+                }),
+            };
             reply.push(created.map(|made| {
                 made.records.iter().for_each(|record| image.apply(record));
                 records.extend(made.records);
@@ -131,6 +133,11 @@ impl Command for CreateTopics {
         }
         Ok(Decision { records, reply })
     }
+}
+
+fn too_many_partitions() -> Refused {
+    let message = format!("more than {MAX_NEW_PARTITIONS} new partitions in one request");
+    Refused::new(ErrorCode::PolicyViolation, message)
 }
 
 fn decide_topic(
@@ -166,13 +173,18 @@ fn decide_topic(
     Ok(Decision { records, reply })
 }
 
+/// Whether no topic can have this name for its length alone.
+pub(crate) fn is_too_long(name: &str) -> bool {
+    name.len() > MAX_TOPIC_NAME
+}
+
 /// Kafka's `Topic.validate`: 1 to 249 of `[a-zA-Z0-9._-]`, and neither `.` nor `..`.
 pub(crate) fn check_topic_name(name: &str) -> Result<(), Refused> {
     let why = if name.is_empty() {
         "the empty string is not allowed".to_owned()
     } else if name == "." || name == ".." {
         "'.' or '..' is not allowed".to_owned()
-    } else if name.len() > MAX_TOPIC_NAME {
+    } else if is_too_long(name) {
         format!("the length of '{name}' is longer than the max allowed length {MAX_TOPIC_NAME}")
     } else if !name
         .bytes()
@@ -257,9 +269,7 @@ fn lay_out(
                     )
                 })?;
             if partitions > MAX_NEW_PARTITIONS {
-                let message =
-                    format!("more than {MAX_NEW_PARTITIONS} new partitions in one request");
-                return Err(Refused::new(ErrorCode::PolicyViolation, message));
+                return Err(too_many_partitions());
             }
             place(&candidates, partitions, count, start).ok_or_else(|| {
                 let message = format!(

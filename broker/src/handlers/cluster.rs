@@ -20,8 +20,6 @@ use crate::node::Node;
 
 /// `endpoint_type` of brokers; 2 would be controllers, which have no listener of their own here.
 const BROKERS: i8 = 1;
-/// Most partitions in one answer (Kafka: `max.request.partition.size.limit`).
-const PARTITIONS_MAX: usize = 2000;
 
 /// Answers DescribeCluster.
 pub(crate) fn describe_cluster(
@@ -83,9 +81,11 @@ pub(crate) fn describe_topic_partitions(
         ),
         None => ("", 0),
     };
+    let partitions_max =
+        usize::try_from(node.config.max_request_partition_size_limit).unwrap_or(usize::MAX);
     let limit = usize::try_from(request.response_partition_limit)
         .unwrap_or(0)
-        .clamp(1, PARTITIONS_MAX);
+        .clamp(1, partitions_max);
     let mut response = DescribeTopicPartitionsResponse::default();
     let mut room = limit;
     for name in names.range(first.to_owned()..) {
@@ -104,6 +104,8 @@ pub(crate) fn describe_topic_partitions(
             break;
         }
         let Some(topic) = image.topic(name) else {
+            // It takes a place too, or a request of nothing but these would have no bound.
+            room -= 1;
             response.topics.push(unknown(name));
             continue;
         };

@@ -55,13 +55,20 @@ pub(crate) fn describe_configs(
         let keys = resource.configuration_keys.as_deref().unwrap_or_default();
         seen.insert((resource.resource_type, &resource.resource_name, keys))
     });
+    let few = node
+        .config
+        .check_described("resources", request.resources.len());
     let results = resources.map(|resource| {
         let mut result = DescribeConfigsResult {
             resource_type: resource.resource_type,
             resource_name: resource.resource_name.clone(),
             ..Default::default()
         };
-        match settings(node, resource) {
+        let settings = match &few {
+            Ok(()) => settings(node, resource),
+            Err(why) => Err((ErrorCode::InvalidRequest, why.clone())),
+        };
+        match settings {
             Ok(settings) => {
                 let wanted = |setting: &Setting| match &resource.configuration_keys {
                     Some(keys) if !keys.is_empty() => keys.contains(&setting.name),

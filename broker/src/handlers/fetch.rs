@@ -58,6 +58,12 @@ pub(crate) async fn fetch(
             ..Default::default()
         };
     }
+    if names_twice(&request) {
+        return FetchResponse {
+            error_code: ErrorCode::InvalidRequest.code(),
+            ..Default::default()
+        };
+    }
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         return refuse_follower(request);
     }
@@ -80,6 +86,19 @@ fn check_session(request: &FetchRequest) -> Result<(), ErrorCode> {
         (0, _) => Err(ErrorCode::InvalidFetchSessionEpoch),
         _ => Err(ErrorCode::FetchSessionIdNotFound),
     }
+}
+
+/// Whether a partition is fetched twice: each time would list its aborted transactions, and read its first batch.
+fn names_twice(request: &FetchRequest) -> bool {
+    let named = request.topics.iter().flat_map(|topic| {
+        let of = |partition: &FetchPartition| {
+            (topic.topic.as_str(), topic.topic_id, partition.partition)
+        };
+        topic.partitions.iter().map(of)
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort_unstable();
+    named.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// Nobody replicates from a cluster of one: whoever says so has no right to read above the high watermark.

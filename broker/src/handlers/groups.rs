@@ -42,9 +42,13 @@ pub(crate) async fn find_coordinator(
     } else {
         vec![request.key]
     };
+    // A key named twice is answered once.
+    let (mut seen, mut keys) = (BTreeSet::new(), keys);
+    keys.retain(|key| seen.insert(key.clone()));
     let mut coordinators = Vec::with_capacity(keys.len());
     for key in keys {
         let found = match request.key_type {
+            KEY_GROUP if !node.config.fits_id(&key) => Err(ErrorCode::InvalidGroupId),
             KEY_GROUP => node.coordinators.groups.ensure(&key).await,
             KEY_TRANSACTION => node.coordinators.transactions.ensure(&key).await,
             _ => Err(ErrorCode::InvalidRequest),
@@ -92,9 +96,9 @@ pub(crate) async fn find_coordinator(
     }
 }
 
-/// Group ids of members: not empty, and such that a record can carry them.
-fn check_group_id(group_id: &str) -> Result<(), ErrorCode> {
-    if group_id.is_empty() || group_id.len() > NAME_BYTES_MAX {
+/// Group ids of members: not empty, and not too long.
+fn check_group_id(node: &Node, group_id: &str) -> Result<(), ErrorCode> {
+    if group_id.is_empty() || !node.config.fits_id(group_id) {
         Err(ErrorCode::InvalidGroupId)
     } else {
         Ok(())
@@ -108,7 +112,7 @@ pub(crate) async fn join_group(
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
     let member_id = request.member_id.clone();
-    let reply = match check_join(&request) {
+    let reply = match check_join(node, &request) {
         Ok(()) => {
             let group_id = request.group_id.clone();
             let fresh_member_id =
@@ -147,8 +151,11 @@ pub(crate) async fn join_group(
     }
 }
 
-fn check_join(request: &JoinGroupRequest) -> Result<(), ErrorCode> {
-    check_group_id(&request.group_id)?;
+/// Most bytes that all protocols of a member may take: what is larger fits no record of `__consumer_offsets`.
+const PROTOCOLS_BYTES_MAX: usize = 1 << 20;
+
+fn check_join(node: &Node, request: &JoinGroupRequest) -> Result<(), ErrorCode> {
+    check_group_id(node, &request.group_id)?;
     let too_long = |name: &str| name.len() > NAME_BYTES_MAX;
     // The fresh member id is an instance id and 37 bytes more.
     if request
@@ -165,6 +172,11 @@ fn check_join(request: &JoinGroupRequest) -> Result<(), ErrorCode> {
             .any(|protocol| too_long(&protocol.name))
     {
         return Err(ErrorCode::InconsistentGroupProtocol);
+    }
+    let protocols = request.protocols.iter();
+    let bytes = protocols.map(|protocol| protocol.name.len() + protocol.metadata.len());
+    if bytes.sum::<usize>() > PROTOCOLS_BYTES_MAX {
+        return Err(ErrorCode::InvalidRequest);
     }
     Ok(())
 }
@@ -227,7 +239,7 @@ pub(crate) async fn sync_group(
 ) -> SyncGroupResponse {
     let names_missing = context.version >= 5
         && (request.protocol_type.is_none() || request.protocol_name.is_none());
-    let reply = match check_group_id(&request.group_id) {
+    let reply = match check_group_id(node, &request.group_id) {
         Ok(()) if names_missing => Err(ErrorCode::InconsistentGroupProtocol),
         Ok(()) => {
             let group_id = request.group_id.clone();
@@ -270,7 +282,7 @@ pub(crate) async fn heartbeat(
         instance_id: request.group_instance_id,
         generation: request.generation_id,
     };
-    let said = match check_group_id(&request.group_id) {
+    let said = match check_group_id(node, &request.group_id) {
         Ok(()) => {
             node.coordinators
                 .groups
@@ -300,7 +312,7 @@ pub(crate) async fn leave_group(
     } else {
         vec![(request.member_id, None)]
     };
-    let left = match check_group_id(&request.group_id) {
+    let left = match check_group_id(node, &request.group_id) {
         Ok(()) => {
             node.coordinators
                 .groups
@@ -349,13 +361,27 @@ pub(crate) async fn describe_groups(
     // A group named twice is described once, with all its members' metadata.
     let (mut seen, mut asked) = (BTreeSet::new(), request.groups);
     asked.retain(|id| seen.insert(id.clone()));
+    let refused = node.config.check_described("groups", asked.len());
     let mut groups = Vec::with_capacity(asked.len());
     for group_id in asked {
+        if let Err(why) = &refused {
+            groups.push(not_described(group_id, why));
+            continue;
+        }
         let described = node.coordinators.groups.describe(&group_id).await;
         groups.push(describe(context, group_id, described));
     }
     DescribeGroupsResponse {
         groups,
+        ..Default::default()
+    }
+}
+
+fn not_described(group_id: String, why: &str) -> DescribedGroup {
+    DescribedGroup {
+        error_code: ErrorCode::InvalidRequest.code(),
+        error_message: Some(why.to_owned()),
+        group_id,
         ..Default::default()
     }
 }

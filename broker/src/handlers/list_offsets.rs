@@ -1,5 +1,7 @@
 //! ListOffsets: first, last and latest offsets, and the first offset at or after a timestamp.
 
+use std::collections::BTreeSet;
+
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::{LeaderEpoch, Offset};
 use flumen_protocol::message::list_offsets_request::ListOffsetsPartition;
@@ -45,13 +47,18 @@ pub(crate) fn list_offsets(
     request: &ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let isolation = Isolation::from_wire(request.isolation_level);
+    // A partition is looked up once: each search reads the disk. Kafka refuses what is named twice, too.
+    let mut seen = BTreeSet::new();
     let topics = request.topics.iter().map(|topic| ListOffsetsTopicResponse {
         name: topic.name.clone(),
         partitions: topic
             .partitions
             .iter()
             .map(|asked| {
-                let result = find(node, context, &topic.name, asked, isolation);
+                let result = match seen.insert((&topic.name, asked.partition_index)) {
+                    true => find(node, context, &topic.name, asked, isolation),
+                    false => Err(ErrorCode::InvalidRequest),
+                };
                 let (error, place) =
                     result.map_or_else(|error| (error, NOWHERE), |place| (ErrorCode::None, place));
                 ListOffsetsPartitionResponse {

@@ -20,8 +20,8 @@ use flumen_protocol::message::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
 
+use crate::cluster::controller::is_too_long;
 use crate::cluster::image::ClusterImage;
-use crate::coordinator::NAME_BYTES_MAX;
 use crate::coordinator::group::record::OffsetRecord;
 use crate::coordinator::group::{Commit, FetchedOffset, Identity};
 use crate::dispatch::Context;
@@ -144,7 +144,7 @@ pub(crate) async fn offset_commit(
         transactional: false,
         names_missing_group: context.version >= 9,
     };
-    let codes = if request.group_id.len() > NAME_BYTES_MAX {
+    let codes = if !node.config.fits_id(&request.group_id) {
         Err(ErrorCode::InvalidGroupId)
     } else if repeats_too_much(&request.group_id, commit.offsets.len()) {
         Err(ErrorCode::InvalidRequest)
@@ -216,7 +216,12 @@ pub(crate) async fn offset_fetch(
 ) -> OffsetFetchResponse {
     if context.version >= MANY_GROUPS {
         let mut groups = Vec::with_capacity(request.groups.len());
-        for group in &request.groups {
+        // Everything a group has committed is told once, however often it is asked for.
+        let mut told = BTreeSet::new();
+        let mut is_new = |group: &&OffsetFetchRequestGroup| {
+            group.topics.is_some() || told.insert(group.group_id.clone())
+        };
+        for group in request.groups.iter().filter(|group| is_new(group)) {
             groups.push(fetch_group(node, context, group, request.require_stable).await);
         }
         return OffsetFetchResponse {
@@ -318,8 +323,11 @@ async fn fetch_group(
         Some(topics) => {
             let mut partitions = Vec::new();
             for topic in topics {
-                let name =
-                    name_of(&image, context, &topic.name, topic.topic_id).unwrap_or_default();
+                // No topic has such a name: it is not copied once per partition.
+                let name = name_of(&image, context, &topic.name, topic.topic_id)
+                    .ok()
+                    .filter(|name| !is_too_long(name))
+                    .unwrap_or_default();
                 partitions.extend(
                     topic
                         .partition_indexes

@@ -31,6 +31,7 @@ use flumen_protocol::message::{
 };
 
 use super::offsets::{Sorter, repeats_too_much};
+use crate::cluster::controller::is_too_long;
 use crate::coordinator::NAME_BYTES_MAX;
 use crate::coordinator::group::record::OffsetRecord;
 use crate::coordinator::group::{Commit, Identity};
@@ -170,6 +171,18 @@ async fn add_or_verify(
     context: &Context,
     transaction: &AddPartitionsToTxnTransaction,
 ) -> Vec<ErrorCode> {
+    // Before the names are copied once per partition.
+    if transaction
+        .topics
+        .iter()
+        .any(|topic| is_too_long(&topic.name))
+    {
+        let count = transaction
+            .topics
+            .iter()
+            .map(|topic| topic.partitions.len());
+        return vec![ErrorCode::UnknownTopicOrPartition; count.sum()];
+    }
     let partitions: Vec<TopicPartition> =
         transaction.topics.iter().flat_map(partitions_of).collect();
     let all = |code| vec![code; partitions.len()];
@@ -251,6 +264,9 @@ pub(crate) async fn add_offsets_to_txn(
 
 async fn add_offsets(node: &Arc<Node>, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode> {
     check_id(&request.transactional_id)?;
+    if !node.config.fits_id(&request.group_id) {
+        return Err(ErrorCode::InvalidGroupId);
+    }
     let partition = node
         .coordinators
         .groups
@@ -363,7 +379,7 @@ async fn commit(
     request: &TxnOffsetCommitRequest,
     offsets: Vec<(TopicPartition, OffsetRecord)>,
 ) -> Result<Vec<ErrorCode>, ErrorCode> {
-    if request.group_id.is_empty() || request.group_id.len() > NAME_BYTES_MAX {
+    if request.group_id.is_empty() || !node.config.fits_id(&request.group_id) {
         return Err(ErrorCode::InvalidGroupId);
     }
     if repeats_too_much(&request.group_id, offsets.len()) {
@@ -490,7 +506,12 @@ async fn write_marker(node: &Arc<Node>, asked: WritableTxnMarker) -> WritableTxn
     };
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in asked.topics {
-        let name = |index: &i32| TopicPartition::new(topic.name.clone(), *index);
+        // No topic has such a name, nor the empty one: it is not copied once per partition.
+        let known = match is_too_long(&topic.name) {
+            true => "",
+            false => topic.name.as_str(),
+        };
+        let name = |index: &i32| TopicPartition::new(known, *index);
         let names: Vec<TopicPartition> = topic.partition_indexes.iter().map(name).collect();
         let codes = node
             .coordinators
@@ -527,9 +548,11 @@ pub(crate) async fn describe_transactions(
     // A transaction named twice is described once, with all its partitions.
     let (mut seen, mut asked) = (BTreeSet::new(), request.transactional_ids);
     asked.retain(|id| seen.insert(id.clone()));
+    let few = node.config.check_described("transactions", asked.len());
     let mut transaction_states = Vec::with_capacity(asked.len());
     for transactional_id in asked {
         let described = match check_id(&transactional_id) {
+            Ok(()) if few.is_err() => Err(ErrorCode::InvalidRequest),
             Ok(()) => {
                 node.coordinators
                     .transactions

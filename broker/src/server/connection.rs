@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -342,8 +343,18 @@ impl<'a> Connection<'a> {
     fn put(&mut self, answer: Answer) {
         match answer {
             Answer::Segments(segments) => {
-                self.outbox_bytes += segments.iter().map(in_memory).sum::<usize>();
+                let bytes = segments.iter().map(in_memory).sum::<usize>();
+                self.outbox_bytes += bytes;
                 self.outbox.extend(segments);
+                let all = self.server.answer_bytes.fetch_add(bytes, Relaxed) + bytes;
+                if bytes > OUTBOX_MAX && all / MEMORY_UNIT > self.server.request_memory_units {
+                    let why = format!(
+                        "{all} bytes of answers wait for peers that do not read (queued.max.request.bytes)"
+                    );
+                    self.end = self.end.take().or(Some(End::Refused(why)));
+                    self.outbox.clear();
+                    self.written();
+                }
             }
             Answer::Nothing => {}
             Answer::Close(why) => self.end = self.end.take().or(Some(End::Refused(why))),
@@ -369,11 +380,17 @@ impl<'a> Connection<'a> {
                 written = write_all(&mut **socket, outbox, &*server.node.drivers.clock) => written?,
                 () = stopped => return Err(End::Closed),
             }
-            self.outbox_bytes = 0;
+            self.written();
             let now = self.now();
             self.vigil.on_response(now);
         }
         self.end.take().map_or(Ok(()), Err)
+    }
+
+    /// The outbox is empty, or given up.
+    fn written(&mut self) {
+        let bytes = std::mem::take(&mut self.outbox_bytes);
+        self.server.answer_bytes.fetch_sub(bytes, Relaxed);
     }
 
     fn on_tick(&mut self) -> Result<(), End> {
@@ -401,6 +418,12 @@ impl<'a> Connection<'a> {
         tokio::time::timeout(DRAIN_MAX, finish)
             .await
             .unwrap_or(Err(End::Closed))
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.written();
     }
 }
 

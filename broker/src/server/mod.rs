@@ -10,6 +10,7 @@ pub(crate) mod writer;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -35,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) request_memory: Arc<Semaphore>,
     /// How many units there are in all: a single request takes at most this.
     pub(crate) request_memory_units: usize,
+    /// Bytes of answers that wait for their peers to read them.
+    pub(crate) answer_bytes: AtomicUsize,
     /// Cancelled when the broker stops.
     pub(crate) stop: CancellationToken,
     /// Where the listener is, for sockets that do not know their own address.
@@ -76,6 +79,7 @@ impl Server {
             node,
             request_memory: Arc::new(Semaphore::new(units)),
             request_memory_units: units,
+            answer_bytes: AtomicUsize::new(0),
             stop,
             local_addr,
             connections: Mutex::new(Connections::default()),

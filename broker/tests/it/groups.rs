@@ -457,7 +457,7 @@ async fn fetch_many_groups(client: &mut Wire, version: i16, topic_id: TopicId) {
 
 #[tokio::test]
 async fn a_commit_that_is_mostly_repetition_is_refused() {
-    let world = World::start(&[]).await;
+    let world = World::start(&[("flumen.id.max.bytes", "32000")]).await;
     let mut client = world.client_with_topic("t", 600).await;
     let mut request = commit_request("", -1, 1);
     let twice = request.topics[0].clone();

@@ -11,6 +11,7 @@ mod connection;
 mod disk;
 mod fetch;
 mod groups;
+mod limits;
 mod produce;
 mod restart;
 mod support;

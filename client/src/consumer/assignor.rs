@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flumen_protocol::id::TopicPartition;
 use parking_lot::Mutex;
 
-use super::subscription::by_topic;
+use super::subscription::{NAMES_BYTES_MAX, by_topic};
 
 /// What becomes of a member's partitions while the group rebalances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,6 +168,7 @@ fn encode_memory(partitions: &[TopicPartition], generation_id: i32) -> Bytes {
 fn decode_memory(user_data: Option<&Bytes>) -> (Vec<TopicPartition>, i32) {
     let read = |mut bytes: Bytes| {
         let mut partitions = Vec::new();
+        let mut names = 0;
         for _ in 0..bytes.try_get_i32().ok()? {
             let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
             if length > bytes.len() {
@@ -175,6 +176,10 @@ fn decode_memory(user_data: Option<&Bytes>) -> (Vec<TopicPartition>, i32) {
             }
             let topic = String::from_utf8(bytes.split_to(length).to_vec()).ok()?;
             for _ in 0..bytes.try_get_i32().ok()? {
+                names += topic.len();
+                if names > NAMES_BYTES_MAX {
+                    return None;
+                }
                 partitions.push(TopicPartition::new(
                     topic.clone(),
                     bytes.try_get_i32().ok()?,

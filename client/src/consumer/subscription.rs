@@ -5,7 +5,9 @@
 //! Brokers never look inside.
 
 use bytes::Bytes;
-use flumen_protocol::codec::{DecodeError, Message, decode_prefixed_lenient, encode_prefixed};
+use flumen_protocol::codec::{
+    DecodeError, Fault, Message, decode_prefixed_lenient, encode_prefixed,
+};
 use flumen_protocol::id::TopicPartition;
 use flumen_protocol::message::{
     ConsumerProtocolAssignment, ConsumerProtocolSubscription,
@@ -29,14 +31,31 @@ pub(crate) fn by_topic(partitions: &[TopicPartition]) -> Vec<(String, Vec<i32>)>
         .collect()
 }
 
-fn flat<'a>(topics: impl Iterator<Item = (&'a String, &'a Vec<i32>)>) -> Vec<TopicPartition> {
-    topics
-        .flat_map(|(topic, partitions)| {
-            partitions
-                .iter()
-                .map(|partition| TopicPartition::new(topic.clone(), *partition))
-        })
-        .collect()
+/// Most bytes that the topics' names may take, once with each of their partitions: what a member tells is a few bytes per partition,
+/// and its leader must not die of a long name with many of them.
+pub(super) const NAMES_BYTES_MAX: usize = 16 << 20;
+
+fn flat<'a>(
+    field: &'static str,
+    topics: impl Iterator<Item = (&'a String, &'a Vec<i32>)> + Clone,
+) -> Result<Vec<TopicPartition>, DecodeError> {
+    let names = topics
+        .clone()
+        .map(|(topic, partitions)| topic.len() * partitions.len());
+    if names.sum::<usize>() > NAMES_BYTES_MAX {
+        return Err(DecodeError::Malformed {
+            message: "ConsumerProtocol",
+            field,
+            position: 0,
+            fault: Fault::OverBudget(NAMES_BYTES_MAX),
+        });
+    }
+    let partitions = topics.flat_map(|(topic, partitions)| {
+        partitions
+            .iter()
+            .map(|partition| TopicPartition::new(topic.clone(), *partition))
+    });
+    Ok(partitions.collect())
 }
 
 /// What one member tells about itself. `member_id` and `group_instance_id` are not part of the bytes.
@@ -69,7 +88,7 @@ pub(crate) fn decode_subscription(
     Ok(MemberSubscription {
         member_id,
         group_instance_id,
-        owned_partitions: flat(owned),
+        owned_partitions: flat("owned_partitions", owned)?,
         topics: message.topics,
         generation_id: message.generation_id,
         rack_id: message.rack_id,
@@ -101,13 +120,33 @@ pub(crate) fn decode_assignment(bytes: Bytes) -> Result<MemberAssignment, Decode
         .iter()
         .map(|each| (&each.topic, &each.partitions));
     Ok(MemberAssignment {
-        partitions: flat(assigned),
+        partitions: flat("assigned_partitions", assigned)?,
         user_data: message.user_data,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_long_name_with_many_partitions_is_refused_before_it_is_copied() {
+        let told = |partitions: usize| {
+            let message = ConsumerProtocolAssignment {
+                assigned_partitions: vec![given::TopicPartition {
+                    topic: "t".repeat(32_767),
+                    partitions: vec![0; partitions],
+                }],
+                ..ConsumerProtocolAssignment::default()
+            };
+            decode_assignment(encode_prefixed(&message, 0).unwrap())
+        };
+        assert_eq!(told(512).unwrap().partitions.len(), 512);
+        let error = told(250_000).unwrap_err().to_string();
+        assert!(
+            error.contains("assigned_partitions") && error.contains("16777216"),
+            "{error}"
+        );
+    }
+
     use super::*;
     use proptest::prelude::*;
 

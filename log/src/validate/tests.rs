@@ -335,3 +335,59 @@ fn markers_are_read_and_a_coordinator_may_write_many_batches() {
         2
     );
 }
+
+/// A batch of `count` records as small as they can be, compressed.
+fn crowd(count: usize, timestamp: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        compression: Compression::Zstd,
+        ..BatchOptions::default()
+    });
+    for _ in 0..count {
+        builder.push(timestamp, None, None, &[]);
+    }
+    builder.build()
+}
+
+#[test]
+fn an_error_names_a_hundred_records_however_many_are_wrong() {
+    let compacted = LogConfig {
+        cleanup_policy: CleanupPolicy {
+            compact: true,
+            ..LogConfig::default().cleanup_policy
+        },
+        ..LogConfig::default()
+    };
+    let Err(AppendError::InvalidRecord { records, .. }) = check(crowd(50_000, NOW), &compacted)
+    else {
+        panic!("records without keys");
+    };
+    assert_eq!(records.len(), 100);
+
+    let strict = LogConfig {
+        timestamp_before_max_ms: 10,
+        ..LogConfig::default()
+    };
+    let mut batch = BytesMut::from(&crowd(50_000, NOW - 11)[..]);
+    // The header's newest timestamp hides that all of them are too old.
+    batch[35..43].copy_from_slice(&NOW.to_be_bytes());
+    seal(&mut batch);
+    let Err(AppendError::InvalidTimestamp { records, .. }) = check(batch, &strict) else {
+        panic!("records that are too old");
+    };
+    assert_eq!(records.len(), 100);
+}
+
+#[test]
+fn the_headers_of_a_record_are_bounded() {
+    let with = |count: usize| {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        let headers: Vec<(&[u8], Option<&[u8]>)> = vec![(b"", None); count];
+        builder.push(NOW, None, None, &headers);
+        builder.build()
+    };
+    assert!(check(with(1_024), &LogConfig::default()).is_ok());
+    assert_eq!(
+        reason(check(with(1_025), &LogConfig::default())),
+        "invalid record: record 0 has 1025 headers, but at most 1024 are allowed"
+    );
+}

@@ -53,6 +53,9 @@ pub enum Fault {
     /// A count or length below -1.
     #[error("length {0} is negative")]
     NegativeLength(i64),
+    /// A string of more bytes than [`Reader::STRING_BYTES_MAX`](super::Reader::STRING_BYTES_MAX).
+    #[error("a string of {0} bytes, but at most 32767 are allowed")]
+    StringTooLong(usize),
     /// An array claims more elements than the remaining bytes can hold.
     #[error("{count} elements do not fit in the {remaining} bytes left")]
     CountTooLarge {
@@ -87,6 +90,10 @@ pub enum Fault {
     /// [`Reader::UNKNOWN_TAGS_MAX`](super::Reader::UNKNOWN_TAGS_MAX).
     #[error("more than {} unknown tagged fields", super::Reader::UNKNOWN_TAGS_MAX)]
     TooManyTags,
+    /// The arrays of the message hold more elements than its reader accepts: see
+    /// [`Reader::with_elements_max`](super::Reader::with_elements_max).
+    #[error("more than {0} elements in one message")]
+    TooManyElements(usize),
     /// The decoded message would need much more memory than its bytes: see
     /// [`Reader::with_budget`](super::Reader::with_budget).
     #[error("needs more memory than the budget of {0} bytes")]

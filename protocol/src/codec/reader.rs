@@ -16,6 +16,7 @@ use crate::segment::Records;
 ///   anything is allocated, and no more than 1,024 elements are reserved at once;
 /// - a message may need [`Reader::BUDGET_FACTOR`] times its own bytes of memory plus
 ///   [`Reader::BUDGET_BASE`], see [`Reader::with_budget`];
+/// - a message may hold so many array elements in all, see [`Reader::with_elements_max`];
 /// - a struct may hold [`Reader::UNKNOWN_TAGS_MAX`] unknown tagged fields;
 /// - nesting is that of the message's shape.
 ///
@@ -40,6 +41,8 @@ pub struct Reader {
     message: &'static str,
     budget: usize,
     budget_left: usize,
+    elements_max: usize,
+    elements_left: usize,
 }
 
 /// The head of a tagged field, between [`Reader::tag`] and [`Reader::end_tag`].
@@ -58,6 +61,8 @@ impl Reader {
     pub const BUDGET_FACTOR: usize = 4;
     /// Bytes of memory that a decoded message may take whatever the size of its frame.
     pub const BUDGET_BASE: usize = 1 << 20;
+    /// Most bytes of a string, in either encoding.
+    pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
     /// Most elements reserved at once.
     const RESERVED_MAX: usize = 1_024;
 
@@ -77,7 +82,16 @@ impl Reader {
             message: "frame",
             budget,
             budget_left: budget,
+            elements_max: usize::MAX,
+            elements_left: usize::MAX,
         }
+    }
+
+    /// All arrays of the message together may hold `max` elements: each is work for the one who answers.
+    #[must_use]
+    pub fn with_elements_max(mut self, max: usize) -> Self {
+        (self.elements_max, self.elements_left) = (max, max);
+        self
     }
 
     /// Bytes not yet read.
@@ -272,7 +286,12 @@ impl Reader {
     /// The length of a string.
     fn string_len(&mut self, field: &'static str) -> Result<Option<usize>, DecodeError> {
         if self.flexible {
-            return self.compact_len(field);
+            let len = self.compact_len(field)?;
+            // As in Kafka: a compact length could say more, but no string is longer than a classic one.
+            return match len.filter(|len| *len > Self::STRING_BYTES_MAX) {
+                Some(len) => Err(self.fault(field, Fault::StringTooLong(len))),
+                None => Ok(len),
+            };
         }
         let len = self.i16(field)?;
         self.classic_len(field, i64::from(len))
@@ -391,6 +410,10 @@ impl Reader {
         let remaining = self.remaining();
         if count > remaining / wire_size {
             return Err(self.fault(field, Fault::CountTooLarge { count, remaining }));
+        }
+        match self.elements_left.checked_sub(count) {
+            Some(left) => self.elements_left = left,
+            None => return Err(self.fault(field, Fault::TooManyElements(self.elements_max))),
         }
         self.charge(field, count.saturating_mul(size))?;
         Ok(Some(count))

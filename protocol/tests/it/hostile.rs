@@ -201,6 +201,38 @@ fn a_frame_cannot_ask_for_many_times_its_size() {
 }
 
 #[test]
+fn the_elements_of_all_arrays_count_together() {
+    let decode = |max| {
+        let mut r = Reader::new(with_empty_topics(10)).with_elements_max(max);
+        MetadataRequest::decode(&mut r, 9)
+    };
+    assert_eq!(decode(10).unwrap().topics.unwrap().len(), 10);
+    let error = decode(9).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "MetadataRequest.topics at byte 1: more than 9 elements in one message"
+    );
+}
+
+#[test]
+fn a_compact_string_is_no_longer_than_a_classic_one() {
+    let name = |len: u32| {
+        let mut buf = BytesMut::new();
+        put_unsigned_varint(&mut buf, 2);
+        put_unsigned_varint(&mut buf, len + 1);
+        buf.put_bytes(b't', len as usize);
+        buf.put_slice(&[0, 0, 0, 0, 0]);
+        MetadataRequest::decode(&mut Reader::new(buf.freeze()), 9)
+    };
+    assert!(name(32_767).is_ok());
+    let error = name(32_768).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "MetadataRequest.name at byte 4: a string of 32768 bytes, but at most 32767 are allowed"
+    );
+}
+
+#[test]
 fn null_text_and_presence_bytes_are_checked() {
     use flumen_protocol::message::{DescribeTopicPartitionsRequest, HeartbeatRequest};
     assert_eq!(
