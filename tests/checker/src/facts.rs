@@ -1,7 +1,8 @@
 //! What a history says about each value and each transaction, gathered in one pass; the rules read it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use crate::hash::HashMap;
 use crate::history::{History, Isolation, Partition, Producer, What};
 
 /// Index of a value in [`Facts::values`].
@@ -62,6 +63,8 @@ pub(crate) struct Facts<'h> {
     pub(crate) values: Vec<Value>,
     pub(crate) by_value: HashMap<u64, ValueId>,
     pub(crate) txns: BTreeMap<u64, Txn>,
+    /// Event of each `OffsetsCommitting`.
+    commits: HashMap<u64, usize>,
 }
 
 impl<'h> Facts<'h> {
@@ -69,8 +72,9 @@ impl<'h> Facts<'h> {
         let mut facts = Facts {
             history,
             values: Vec::new(),
-            by_value: HashMap::new(),
+            by_value: HashMap::default(),
             txns: BTreeMap::new(),
+            commits: HashMap::default(),
         };
         for (at, event) in history.events.iter().enumerate() {
             match &event.what {
@@ -98,6 +102,10 @@ impl<'h> Facts<'h> {
                     facts.value_mut(*value).acked = Some((at, *offset));
                 }
                 What::Failed { value } => facts.value_mut(*value).failed = Some(at),
+                What::OffsetsCommitting { commit, .. } => {
+                    let before = facts.commits.insert(*commit, at);
+                    assert!(before.is_none(), "commit {commit} was asked for twice");
+                }
                 What::TxnBegun { txn } => facts.begin(*txn, event.process, at),
                 What::TxnCommitting { txn } => facts.txn_mut(*txn).committing = Some(at),
                 What::TxnCommitted { txn } => facts.txn_mut(*txn).committed = Some(at),
@@ -179,6 +187,28 @@ impl<'h> Facts<'h> {
             .into_iter()
             .flat_map(|value| [Some(value.sent), value.seen_committed]);
         told.into_iter().chain(shown).flatten().collect()
+    }
+
+    /// The event without which this one would make no sense: a value's outcome without the value, a transaction's end without its
+    /// beginning.
+    pub(crate) fn antecedent(&self, at: usize) -> Option<usize> {
+        match &self.history.events[at].what {
+            What::Acked { value, .. } | What::Failed { value } | What::Unknown { value } => {
+                self.find(*value).map(|value| value.sent)
+            }
+            What::Sent {
+                producer: Producer::Transactional(txn),
+                ..
+            }
+            | What::OffsetsSent { txn, .. }
+            | What::OffsetsRefused { txn, .. }
+            | What::TxnCommitting { txn }
+            | What::TxnCommitted { txn }
+            | What::TxnAborted { txn }
+            | What::TxnUnknown { txn } => Some(self.txn(*txn).begun),
+            What::OffsetsCommitted { commit, .. } => self.commits.get(commit).copied(),
+            _ => None,
+        }
     }
 
     /// A process or role as people call it.

@@ -24,10 +24,13 @@
 
 mod display;
 mod facts;
+mod hash;
 mod history;
 mod rules;
 #[cfg(test)]
 mod story;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -169,7 +172,25 @@ pub fn check(history: &History, promises: &Promises) -> Vec<Anomaly> {
     rules::offsets::check(&facts, &mut findings);
     rules::members::check(&facts, &mut findings);
     rules::liveness::check(history, promises, &mut findings);
-    findings.0.into_values().flatten().collect()
+    let mut anomalies: Vec<Anomaly> = findings.0.into_values().flatten().collect();
+    for anomaly in &mut anomalies {
+        anomaly.add_antecedents(&facts);
+    }
+    anomalies
+}
+
+impl Anomaly {
+    /// Adds the events without which the others make no sense.
+    fn add_antecedents(&mut self, facts: &facts::Facts<'_>) {
+        let mut next = 0;
+        while let Some(at) = self.events.get(next) {
+            let before = facts.antecedent(*at);
+            self.events
+                .extend(before.filter(|before| !self.events.contains(before)));
+            next += 1;
+        }
+        self.events.sort_unstable();
+    }
 }
 
 /// The history with the events of one anomaly alone; of its reads the records around the offsets in question.

@@ -1,7 +1,6 @@
 //! Log start ≤ last stable offset ≤ high watermark; none of them ever goes back; in the end no transaction holds the second below the third.
 
-use std::collections::HashMap;
-
+use crate::hash::HashMap;
 use crate::history::{History, Isolation, Marks, Partition, Read, What};
 use crate::{AnomalyKind, Findings};
 
@@ -16,8 +15,8 @@ const MARKS: [Mark; 3] = [
 
 pub(crate) fn check(history: &History, findings: &mut Findings) {
     // One reader's answers come in order; of two readers' nobody knows which was given first. The last reads came after all others.
-    let mut of_a_reader: HashMap<(u32, Partition), Highest> = HashMap::new();
-    let mut of_all: HashMap<Partition, Highest> = HashMap::new();
+    let mut of_a_reader: HashMap<(u32, Partition), Highest> = HashMap::default();
+    let mut of_all: HashMap<Partition, Highest> = HashMap::default();
     for (at, event, read) in history.reads() {
         disorder(at, read, findings);
         let all = of_all.entry(read.partition).or_default();

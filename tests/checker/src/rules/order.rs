@@ -1,8 +1,9 @@
 //! The order of a partition: what was sent later lies later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::facts::{Facts, Value};
+use crate::hash::HashMap;
 use crate::history::{Partition, Producer, What};
 use crate::{AnomalyKind, Findings};
 
@@ -13,7 +14,7 @@ pub(crate) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// The values of one idempotent producer lie in the order in which it sent them, whatever it had to send twice.
 fn order_of_a_producer(facts: &Facts<'_>, findings: &mut Findings) {
-    let mut last: HashMap<(u32, bool, Partition), &Value> = HashMap::new();
+    let mut last: HashMap<(u32, bool, Partition), &Value> = HashMap::default();
     for value in &facts.values {
         if value.producer == Producer::Plain || value.failed.is_some() {
             continue;

@@ -4,9 +4,8 @@
 //! transactions (for readers of committed data), what was never written. What is known is what was acknowledged, or shown to
 //! another reader. Below the start of the log nothing is owed.
 
-use std::collections::HashMap;
-
 use crate::facts::{Facts, Value, ValueId};
+use crate::hash::HashMap;
 use crate::history::{Isolation, Partition, Read, What};
 use crate::{AnomalyKind, Findings};
 
@@ -15,7 +14,7 @@ type Position = (i64, usize);
 
 pub(crate) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     let owed = Owed::gather(facts);
-    let mut positions: HashMap<u32, HashMap<Partition, Position>> = HashMap::new();
+    let mut positions: HashMap<u32, HashMap<Partition, Position>> = HashMap::default();
     for (at, event) in facts.history.events.iter().enumerate() {
         match &event.what {
             What::Assigned { partitions, .. } => {
@@ -59,8 +58,8 @@ struct Owed {
 impl Owed {
     fn gather(facts: &Facts<'_>) -> Owed {
         let mut owed = Owed {
-            committed: HashMap::new(),
-            all: HashMap::new(),
+            committed: HashMap::default(),
+            all: HashMap::default(),
         };
         for (id, value) in (0..).zip(&facts.values) {
             let Some((_, offset)) = value.place() else {
@@ -127,6 +126,18 @@ fn between(
 }
 
 fn within(facts: &Facts<'_>, owed: &Owed, at: usize, read: &Read, findings: &mut Findings) {
+    if disordered(at, read, findings) {
+        return;
+    }
+    let mut position = read.from;
+    for (offset, _) in &read.records {
+        pass(facts, owed, (at, read), (position, *offset), findings);
+        position = offset + 1;
+    }
+    pass(facts, owed, (at, read), (position, read.next), findings);
+}
+
+fn disordered(at: usize, read: &Read, findings: &mut Findings) -> bool {
     let mut position = read.from;
     for (offset, _) in &read.records {
         if *offset < position || *offset >= read.next {
@@ -139,12 +150,11 @@ fn within(facts: &Facts<'_>, owed: &Owed, at: usize, read: &Read, findings: &mut
                 [at],
                 &[*offset],
             );
-            return;
+            return true;
         }
-        pass(facts, owed, (at, read), (position, *offset), findings);
         position = offset + 1;
     }
-    pass(facts, owed, (at, read), (position, read.next), findings);
+    false
 }
 
 fn pass(
@@ -189,7 +199,11 @@ fn passed_over(facts: &Facts<'_>, owed: &Owed, read: &Read, gap: &Gap, findings:
         ),
         _ => format!("{reader} passed {place} and was not shown {}", value.value),
     };
-    let told = [Some(value.sent), value.place().map(|place| place.0)];
+    // What is owed to every reader was told to its sender, or shown to another.
+    let told = [
+        value.place().map(|place| place.0),
+        value.seen.map(|seen| seen.0),
+    ];
     let commit = match read.isolation {
         Isolation::ReadCommitted => value.txn().map(|txn| facts.commit_evidence(facts.txn(txn))),
         Isolation::ReadUncommitted => None,

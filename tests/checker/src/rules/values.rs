@@ -2,9 +2,8 @@
 //!
 //! A value that a reader passed over is found by [`super::polls`]; here are those that no reader got as far as.
 
-use std::collections::HashMap;
-
 use crate::facts::{Facts, Value};
+use crate::hash::HashMap;
 use crate::history::{Isolation, Partition, Producer, Read};
 use crate::{AnomalyKind, Findings};
 
@@ -128,7 +127,7 @@ fn phantom(
 
 /// Acknowledged values above the end of the last read of their partition.
 fn unseen(facts: &Facts<'_>, findings: &mut Findings) {
-    let mut ends: HashMap<Partition, (usize, &Read)> = HashMap::new();
+    let mut ends: HashMap<Partition, (usize, &Read)> = HashMap::default();
     for (at, read) in facts.history.final_reads() {
         // The reader of uncommitted data gets as far as anyone does; a hanging transaction is another rule's.
         let first = ends.entry(read.partition).or_insert((at, read));
