@@ -144,13 +144,7 @@ impl Registers {
                 }
             }
             What::TxnCommitting { txn } => {
-                for commit in registers
-                    .staged
-                    .get(txn)
-                    .cloned()
-                    .unwrap_or_default()
-                    .values()
-                {
+                for commit in self.staged.get(txn).cloned().unwrap_or_default().values() {
                     self.begin(commit);
                 }
             }
