@@ -23,11 +23,31 @@ use crate::epochs::{EpochStart, LeaderEpochs};
 /// What a checkpoint of this many bytes would hold is not believed.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Why a small file was not replaced. The old one is there, whole, or the new one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplaceError {
+    /// Nothing else is touched, and the next try begins with a new file.
+    #[error(transparent)]
+    Refused(#[from] io::Error),
+    /// The directory could not be synced. So the names of others may be lost that were new in it, and the next sync will not
+    /// tell: nothing in the directory may be called durable any more.
+    #[error("sync of the directory: {0}")]
+    NamesLost(io::Error),
+}
+
+impl From<ReplaceError> for io::Error {
+    fn from(error: ReplaceError) -> Self {
+        match error {
+            ReplaceError::Refused(error) | ReplaceError::NamesLost(error) => error,
+        }
+    }
+}
+
 /// Replaces `path` by a file with these contents, durably.
 ///
 /// # Errors
-/// What the disk says; then the old file is there, whole, or the new one.
-pub(crate) fn replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> {
+/// [`ReplaceError`].
+pub(crate) fn replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> Result<(), ReplaceError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     let tmp = PathBuf::from(name);
@@ -37,6 +57,7 @@ pub(crate) fn replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Resu
     file.sync_data()?;
     disk.rename(&tmp, path)?;
     disk.sync_dir(path.parent().expect("a file in a directory"))
+        .map_err(ReplaceError::NamesLost)
 }
 
 /// The contents of a small file; `None` if it does not exist.

@@ -7,31 +7,33 @@
 //! Order of writes, so that a crash in between is harmless:
 //! - the recovery point is written down after what it promises is durable, and lowered before a truncation;
 //! - the log start is written down before the segments below it are removed;
-//! - a log's entries are removed before its directory is;
+//! - a log's entries are removed before its directory is, and the directory has another name, durably, before it is emptied;
 //! - the clean-stop marker is written last, and removed first thing at the next start.
 //!
 //! Source: Kafka `LogManager`, `LogDirFailureChannel`, `MetaPropertiesEnsemble`.
 
+mod points;
+pub(crate) mod renew;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use flumen_protocol::id::{BrokerId, Offset, TopicId, TopicPartition};
 use parking_lot::{Mutex, RwLock};
 
-use crate::checkpoint;
+use crate::checkpoint::{self, ReplaceError};
 use crate::config::LogConfig;
 use crate::disk::{Disk, DiskLock};
 use crate::error::{FlushError, OpenError, ReadError};
 use crate::log::{Deleted, Log, OpenOptions};
 use crate::recovery;
+use points::Points;
 
 const LOCK_FILE: &str = ".lock";
 const META_FILE: &str = "meta.properties";
 const CLEAN_FILE: &str = ".kafka_cleanshutdown";
-const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
-const LOG_START_FILE: &str = "log-start-offset-checkpoint";
 
 /// To whom a data directory belongs: `meta.properties`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,19 +65,9 @@ pub struct LogDir {
     found: Vec<Found>,
     logs: RwLock<BTreeMap<TopicPartition, Arc<Log>>>,
     points: Mutex<Points>,
+    /// Why no log here may call anything durable any more.
+    names_lost: OnceLock<String>,
     _lock: Box<dyn DiskLock>,
-}
-
-/// The two checkpoints as they are on the disk.
-#[derive(Debug, Default)]
-struct Points {
-    /// None if there was no readable file though there were logs.
-    recovery: Option<BTreeMap<TopicPartition, Offset>>,
-    log_start: BTreeMap<TopicPartition, Offset>,
-    /// Logs found at the start and not opened since: a clean stop holds for them.
-    untouched: BTreeSet<TopicPartition>,
-    /// Recovery points moved up since the file was written.
-    unwritten: bool,
 }
 
 impl LogDir {
@@ -94,22 +86,16 @@ impl LogDir {
                 io::ErrorKind::WouldBlock => OpenError::Locked(path.to_owned()),
                 _ => OpenError::at(path)(error),
             })?;
+        renew::renew_if_asked(&*disk, path).map_err(OpenError::at(path))?;
         let identity = read_identity(&*disk, path, fresh)?;
         let found = find_logs(&*disk, path)?;
-        let recovery = read_offsets(&*disk, &path.join(RECOVERY_POINT_FILE))?;
-        let log_start = read_offsets(&*disk, &path.join(LOG_START_FILE))?.unwrap_or_default();
-        let untouched = found.iter().map(|found| found.partition.clone()).collect();
-        let mut points = Points {
-            recovery,
-            log_start,
-            untouched,
-            unwritten: false,
-        };
+        let mut points = Points::read(&*disk, path)?;
+        points.untouched = found.iter().map(|found| found.partition.clone()).collect();
         if points.recovery.is_none() && found.is_empty() {
             points.recovery = Some(BTreeMap::new());
             points
                 .write_recovery(&*disk, path)
-                .map_err(OpenError::at(path))?;
+                .map_err(|error| OpenError::at(path)(error.into()))?;
         }
         let clean_stop = take_clean_marker(&*disk, path)?;
         let (logs, points) = (RwLock::default(), Mutex::new(points));
@@ -121,6 +107,7 @@ impl LogDir {
             found,
             logs,
             points,
+            names_lost: OnceLock::new(),
             _lock: lock,
         })
     }
@@ -168,7 +155,11 @@ impl LogDir {
         )?);
         let mut logs = self.logs.write();
         let log = logs.entry(partition.clone()).or_insert(log).clone();
+        drop(logs);
         self.points.lock().untouched.remove(partition);
+        if let Some(reason) = self.names_lost.get() {
+            log.fence(reason.clone());
+        }
         Ok(log)
     }
 
@@ -241,8 +232,8 @@ impl LogDir {
             .as_mut()
             .is_some_and(|recovery| recovery.remove(partition).is_some());
         if changed {
-            points.write_recovery(&*self.disk, &self.path)?;
-            points.write_log_start(&*self.disk, &self.path)?;
+            self.write_recovery(&mut points)?;
+            self.write_log_start(&points)?;
         }
         let from = self.dir_of(partition);
         let taken: BTreeSet<String> = self
@@ -261,6 +252,9 @@ impl LogDir {
             .expect("some name is free");
         let to = self.path.join(name);
         self.disk.rename(&from, &to)?;
+        // Or the name could come back after a crash, with a part of what it held: as the log of the next topic of that name.
+        let synced = self.disk.sync_dir(&self.path);
+        self.known(synced.map_err(ReplaceError::NamesLost))?;
         Ok(Some(to))
     }
 
@@ -283,8 +277,7 @@ impl LogDir {
             .filter(|point| **point > offset);
         if let Some(point) = lowered {
             *point = offset;
-            points
-                .write_recovery(&*self.disk, &self.path)
+            self.write_recovery(&mut points)
                 .map_err(failed("lowering a recovery point"))?;
         }
         // Under the lock: a checkpoint must not write down a point from before the cut.
@@ -310,7 +303,7 @@ impl LogDir {
             .is_none_or(|known| *known < start)
         {
             points.log_start.insert(partition.clone(), start);
-            points.write_log_start(&*self.disk, &self.path)?;
+            self.write_log_start(&points)?;
         }
         Ok(start)
     }
@@ -353,8 +346,7 @@ impl LogDir {
         }
         let mut points = self.points.lock();
         if points.unwritten {
-            points
-                .write_recovery(&*self.disk, &self.path)
+            self.write_recovery(&mut points)
                 .map_err(failed("writing the recovery points"))?;
         }
         drop(points);
@@ -391,8 +383,7 @@ impl LogDir {
                 .log_start
                 .insert(partition.clone(), (*start).max(log.log_start_offset()));
         }
-        points
-            .write_log_start(&*self.disk, &self.path)
+        self.write_log_start(&points)
             .map_err(failed("writing the log starts"))?;
         drop(points);
         let mut deleted = Vec::new();
@@ -427,8 +418,7 @@ impl LogDir {
                     .insert(partition.clone(), log.log_start_offset());
             }
         }
-        points
-            .write_log_start(&*self.disk, &self.path)
+        self.write_log_start(&points)
             .map_err(failed("writing the log starts"))?;
         // What a crash left in a log that nobody opened is still to be looked at.
         let unseen = self.clean_stop.is_none() && !points.untouched.is_empty();
@@ -446,31 +436,30 @@ impl LogDir {
             return Ok(());
         }
         let mark = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
-        checkpoint::replace(&*self.disk, &self.path.join(CLEAN_FILE), mark.as_bytes())
+        let marked = checkpoint::replace(&*self.disk, &self.path.join(CLEAN_FILE), mark.as_bytes());
+        self.known(marked)
             .map_err(failed("marking the stop as clean"))
     }
-}
 
-impl Points {
-    fn write_recovery(&mut self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        let Some(recovery) = &self.recovery else {
-            return Ok(());
-        };
-        checkpoint::replace(
-            disk,
-            &dir.join(RECOVERY_POINT_FILE),
-            checkpoint::encode_offsets(recovery).as_bytes(),
-        )?;
-        self.unwritten = false;
-        Ok(())
+    fn write_recovery(&self, points: &mut Points) -> io::Result<()> {
+        self.known(points.write_recovery(&*self.disk, &self.path))
     }
 
-    fn write_log_start(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        checkpoint::replace(
-            disk,
-            &dir.join(LOG_START_FILE),
-            checkpoint::encode_offsets(&self.log_start).as_bytes(),
-        )
+    fn write_log_start(&self, points: &Points) -> io::Result<()> {
+        self.known(points.write_log_start(&*self.disk, &self.path))
+    }
+
+    /// A sync of this directory that failed may have dropped the name of any log in it.
+    fn known(&self, written: Result<(), ReplaceError>) -> io::Result<()> {
+        if let Err(ReplaceError::NamesLost(error)) = &written {
+            renew::ask(&*self.disk, &self.path);
+            let reason = format!("sync of {} failed: {error}", self.path.display());
+            for (_, log) in self.logs() {
+                log.fence(reason.clone());
+            }
+            let _ = self.names_lost.set(reason);
+        }
+        Ok(written?)
     }
 }
 
@@ -492,7 +481,10 @@ fn read_identity(disk: &dyn Disk, path: &Path, fresh: &Identity) -> Result<Ident
         let text = format!(
             "version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n"
         );
-        checkpoint::replace(disk, &file, text.as_bytes()).map_err(OpenError::at(&file))?;
+        if let Err(error) = checkpoint::replace(disk, &file, text.as_bytes()) {
+            renew::ask(disk, path);
+            return Err(OpenError::at(&file)(error.into()));
+        }
         return Ok(fresh.clone());
     };
     let mismatch = |reason: String| OpenError::Mismatch {
@@ -561,30 +553,17 @@ fn parse_name(name: &str) -> Option<TopicPartition> {
     Some(TopicPartition::new(topic, partition))
 }
 
-/// `None` if there is no such file, or none that makes sense.
-fn read_offsets(
-    disk: &dyn Disk,
-    path: &Path,
-) -> Result<Option<BTreeMap<TopicPartition, Offset>>, OpenError> {
-    let Some(bytes) = checkpoint::read(disk, path).map_err(OpenError::at(path))? else {
-        return Ok(None);
-    };
-    let decoded = checkpoint::decode_offsets(&bytes);
-    if decoded.is_none() {
-        tracing::warn!(file = %path.display(), "checkpoint is damaged and not used");
-    }
-    Ok(decoded)
-}
-
 /// Whether the last stop was a clean one, and of which broker epoch; says so only once.
 fn take_clean_marker(disk: &dyn Disk, path: &Path) -> Result<Option<i64>, OpenError> {
     let file = path.join(CLEAN_FILE);
     let Some(bytes) = checkpoint::read(disk, &file).map_err(OpenError::at(&file))? else {
         return Ok(None);
     };
-    disk.remove_file(&file)
-        .and_then(|()| disk.sync_dir(path))
-        .map_err(OpenError::at(&file))?;
+    disk.remove_file(&file).map_err(OpenError::at(&file))?;
+    if let Err(error) = disk.sync_dir(path) {
+        renew::ask(disk, path);
+        return Err(OpenError::at(&file)(error));
+    }
     let text = String::from_utf8_lossy(&bytes);
     let epoch = text
         .split_once("\"brokerEpoch\":")

@@ -172,6 +172,12 @@ impl TimeIndex {
         Ok(found.map(|entry| self.decode(entry)))
     }
 
+    /// The two newest entries, newest first.
+    pub(crate) fn newest(&self) -> io::Result<[Option<TimestampOffset>; 2]> {
+        let newest = self.table.newest()?;
+        Ok(newest.map(|entry| entry.map(|entry| self.decode(entry))))
+    }
+
     /// Adds an entry unless its timestamp is not above that of the last one.
     pub(crate) fn append_if_newer(&self, max: TimestampOffset) -> io::Result<()> {
         if self

@@ -305,12 +305,13 @@ impl Log {
     }
 
     /// No write from now on, for this reason or an earlier one.
-    fn fence(&self, reason: String) -> Fenced {
+    pub(crate) fn fence(&self, reason: String) -> Fenced {
         let fenced = Fenced {
             dir: self.place.dir.to_path_buf(),
             reason,
         };
         if self.fenced.set(fenced).is_ok() {
+            recovery::ask_to_rewrite(&self.place);
             tracing::error!(log = %self.place.dir.display(), reason = self.fenced.get().map_or("", |f| &f.reason), "log fenced");
         }
         self.fenced.get().expect("set above").clone()

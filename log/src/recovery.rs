@@ -8,9 +8,12 @@
 //! - A batch that is not whole *below* the recovery point is damage, not a torn tail: nothing is cut, the log is not opened.
 //! - Without a recovery point nobody can tell the two apart: damage before the last segment is taken for damage.
 //!
+//! - After a fence, what lies above the recovery point may be in memory only, though nobody will ever write it: it is copied.
+//!
 //! Recovery changes nothing that a second recovery would not change in the same way: it may be interrupted anywhere.
 //! Source: Kafka `LogLoader`, `UnifiedLog.rebuildProducerState`; "Protocol-Aware Recovery", FAST '18.
 
+mod rewrite;
 mod segments;
 mod state;
 
@@ -31,6 +34,7 @@ use crate::producers::Producers;
 use crate::segment::walk::WalkError;
 use crate::segment::{Exists, Place, Segment};
 
+pub(crate) use rewrite::ask_to_rewrite;
 pub(crate) use state::producers_at;
 
 pub(crate) const LEADER_EPOCH_FILE: &str = "leader-epoch-checkpoint";
@@ -66,6 +70,7 @@ struct Names {
     snapshots: BTreeSet<Offset>,
     metadata: bool,
     epochs: bool,
+    fenced: bool,
 }
 
 struct Loading<'a> {
@@ -101,6 +106,9 @@ pub(crate) fn load(
         .map(|(base, exists)| Arc::new(Segment::new(place, *base, *exists)))
         .collect();
     let recovery_point = loading.recover_segments(&mut segments)?;
+    if names.fenced {
+        loading.rewrite(&segments, recovery_point)?;
+    }
     if segments.is_empty() {
         loading.begin_at(options.log_start_offset, &mut segments)?;
     }
@@ -149,13 +157,24 @@ impl Loading<'_> {
                 self.touched.parents = disk.create_dir(dir).map_err(OpenError::at(dir))?;
                 Vec::new()
             }
-            listed => listed.map_err(OpenError::at(dir))?,
+            listed => {
+                if !self.options.clean {
+                    // Whoever died here may not have come to sync the names it gave, the log's own among them.
+                    self.touched.dir = true;
+                    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+                    self.touched
+                        .parents
+                        .push(parent.unwrap_or(Path::new(".")).to_owned());
+                }
+                listed.map_err(OpenError::at(dir))?
+            }
         };
         let mut names = Names::default();
         for entry in entries {
             let path = dir.join(&entry.name);
             match entry.name.as_str() {
                 METADATA_FILE => names.metadata = true,
+                rewrite::NOTE_FILE => names.fenced = true,
                 LEADER_EPOCH_FILE => names.epochs = true,
                 name if name.ends_with(".swap") => {
                     let reason = "left by an interrupted compaction of Apache Kafka; start Kafka once on this directory".into();
@@ -198,13 +217,13 @@ impl Loading<'_> {
             false => None,
         };
         match found {
-            Some(found) if found == wanted => Ok(()),
-            Some(found) => Err(OpenError::Mismatch {
+            Some(found) if found == wanted && !names.fenced => Ok(()),
+            Some(found) if found != wanted => Err(OpenError::Mismatch {
                 path,
                 reason: format!("belongs to topic id {found}, not {wanted}"),
             }),
             // None, or damaged: the metadata of the cluster knows better. Durable before the first batch is.
-            None => {
+            _ => {
                 let text = format!("version: 0\ntopic_id: {wanted}\n");
                 let file = disk
                     .open(&path, OpenMode::Create)

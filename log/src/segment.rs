@@ -163,6 +163,22 @@ impl Segment {
         Ok(file)
     }
 
+    /// Puts another file in place of the `.log`: whatever `fill` makes of the old one. Readers of the old one can read on.
+    pub(crate) fn replace_file(
+        &self,
+        fill: impl FnOnce(&dyn DiskFile, &dyn DiskFile) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let old = self.file()?;
+        let path = self.path();
+        let tmp = path.with_extension("log.tmp");
+        let new = self.place.disk.open(&tmp, OpenMode::Create)?;
+        new.set_len(0)?;
+        fill(&*old, &*new)?;
+        self.place.disk.rename(&tmp, &path)?;
+        *self.file.write() = Some(new);
+        Ok(())
+    }
+
     /// Appends batches whose offsets follow each other. On error nothing is published and the file may hold a part of them:
     /// see [`Self::undo`].
     pub(crate) fn append(&self, batches: &[Stamped<'_>], interval_bytes: u64) -> io::Result<()> {

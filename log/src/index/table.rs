@@ -139,6 +139,13 @@ impl<const N: usize> Table<N> {
         Ok(end.checked_sub(1).map(|last| inner.entry(last)))
     }
 
+    /// The two newest entries, newest first.
+    pub(crate) fn newest(&self) -> io::Result<[Option<[u8; N]>; 2]> {
+        let inner = self.opened()?;
+        let back = |n: usize| inner.entries.checked_sub(n).map(|i| inner.entry(i));
+        Ok([back(1), back(2)])
+    }
+
     /// The first entry.
     pub(crate) fn first(&self) -> io::Result<Option<[u8; N]>> {
         let inner = self.opened()?;
@@ -219,6 +226,38 @@ impl<const N: usize> Table<N> {
         let kept = (0..mapped).take_while(|i| valid(inner.entry(*i))).count();
         inner.entries = kept;
         self.cut(&mut inner)
+    }
+
+    /// Begins a new file beside the old one, which [`Self::finish_anew`] puts in its place: so that a crash in between does not
+    /// leave a mixture that looks well.
+    pub(crate) fn begin_anew(&self) -> io::Result<()> {
+        let file = self.disk.open(&self.new_path(), OpenMode::Create)?;
+        file.set_len(0)?;
+        let mut inner = self.inner.write();
+        *inner = Inner {
+            exists: true,
+            open: Some(Open {
+                file,
+                map: None,
+                allocated: 0,
+            }),
+            entries: 0,
+            dirty: true,
+        };
+        Ok(())
+    }
+
+    /// Gives the new file the old one's name, durably but for the name.
+    pub(crate) fn finish_anew(&self) -> io::Result<()> {
+        self.cut(&mut self.inner.write())?;
+        self.sync()?;
+        self.disk.rename(&self.new_path(), &self.path)
+    }
+
+    fn new_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".tmp");
+        name.into()
     }
 
     /// Cuts the file to what it holds; creates it if there is none.

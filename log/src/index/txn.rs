@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flumen_protocol::id::{Offset, ProducerId};
 use parking_lot::Mutex;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, ReplaceError};
 use crate::disk::Disk;
 
 const ENTRY_BYTES: usize = 34;
@@ -134,7 +134,7 @@ impl TxnIndex {
     }
 
     /// Replaces the file by one that holds all, durably; it is small, and whole at any time.
-    pub(crate) fn save(&self) -> io::Result<()> {
+    pub(crate) fn save(&self) -> Result<(), ReplaceError> {
         let mut inner = self.inner.lock();
         let Some(entries) = &inner.entries else {
             return Ok(());

@@ -14,7 +14,8 @@ use flumen_protocol::id::Offset;
 use parking_lot::MutexGuard;
 
 use super::Log;
-use crate::checkpoint;
+use crate::checkpoint::{self, ReplaceError};
+use crate::dir::renew;
 use crate::disk::{self, Dirty, OpenMode};
 use crate::error::{Fenced, FlushError};
 use crate::segment::Segment;
@@ -90,7 +91,13 @@ impl Plan<'_> {
             }
         }
         match failed {
-            Some((dirty, error)) => Err(self.log.flush_failed(format!("sync of {dirty:?}"), error)),
+            Some((dirty, error)) => {
+                if let Dirty::Dir(dir) = dirty {
+                    // The name of the log itself may be what got lost.
+                    renew::ask(&*self.log.place.disk, dir);
+                }
+                Err(self.log.flush_failed(format!("sync of {dirty:?}"), error))
+            }
             None => {
                 self.log
                     .flushed_offset
@@ -228,7 +235,13 @@ impl Log {
 
     /// A small file could not be written, for lack of space perhaps: no harm, the old recovery point holds. What was taken off the
     /// lists is put back.
-    fn postponed(&self, error: io::Error, state: &State) -> FlushError {
+    fn postponed(&self, error: ReplaceError, state: &State) -> FlushError {
+        let error = match error {
+            ReplaceError::Refused(error) => error,
+            ReplaceError::NamesLost(error) => {
+                return self.flush_failed("directory sync".into(), error);
+            }
+        };
         let mut writer = self.writer.lock();
         let sealed = &state.segments[..state.segments.len() - 1];
         writer.sealed.splice(..0, sealed.iter().cloned());

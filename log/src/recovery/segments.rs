@@ -16,6 +16,16 @@ const SCAN_WINDOW_BYTES: usize = 1 << 20;
 /// Bytes read at a time where headers are.
 pub(super) const HEADER_WINDOW_BYTES: usize = 64 << 10;
 
+/// Batches behind the last index entry that cost a read more than an index made anew is worth.
+const NOT_INDEXED_MAX_BYTES: u64 = 1 << 20;
+
+/// What a walk over a segment found.
+struct Walked {
+    torn: Option<Torn>,
+    /// Bytes from the last index entry to the last batch, to which an entry could lead.
+    not_indexed: u64,
+}
+
 /// Where a segment stops making sense, and which offset was expected there.
 struct Torn {
     position: u64,
@@ -153,18 +163,26 @@ impl Loading<'_> {
     }
 
     /// A segment that lies below the recovery point as a whole, or the active one after a clean stop. Its indexes are made anew if
-    /// they are missing or cannot be right; what lies behind their last entries is looked at, which completes indexes that a crash
-    /// left half made.
+    /// they are missing, cannot be right, or leave out much.
     fn trust(
         &mut self,
         segment: &Segment,
         size: u64,
         next_offset: Offset,
     ) -> Result<Option<Torn>, OpenError> {
-        match indexes_plausible(segment, size, next_offset) {
-            true => self.walk(segment, size, Offset::MAX),
-            false => self.rebuild(segment, size, Offset::MAX),
+        if indexes_plausible(segment, size, next_offset) {
+            let walked = self.walk(segment, size, Offset::MAX, u64::MAX)?;
+            let interval_bytes = self.config.index_interval_bytes;
+            let most = match segment.offsets.last() {
+                // The interval may have been another one.
+                Ok(Some(_)) => interval_bytes.max(NOT_INDEXED_MAX_BYTES),
+                _ => interval_bytes,
+            };
+            if walked.torn.is_some() || walked.not_indexed <= most {
+                return Ok(walked.torn);
+            }
         }
+        self.rebuild(segment, size, Offset::MAX)
     }
 
     /// A segment that reaches above the recovery point.
@@ -191,34 +209,49 @@ impl Loading<'_> {
             .is_some_and(|first| first.offset == segment.base_offset);
         match torn_entry {
             true => self.rebuild(segment, size, recovery_point),
-            false => self.walk(segment, size, recovery_point),
+            false => {
+                let interval_bytes = self.config.index_interval_bytes;
+                let walked = self.walk(segment, size, recovery_point, interval_bytes)?;
+                Ok(walked.torn)
+            }
         }
     }
 
-    /// Makes both indexes anew.
+    /// Makes both indexes anew. The old ones are there until the new ones are durable: no later start could tell a half made
+    /// index of a segment that it does not scan from a whole one.
     fn rebuild(
         &mut self,
         segment: &Segment,
         size: u64,
         check_from: Offset,
     ) -> Result<Option<Torn>, OpenError> {
-        let emptied = segment
-            .offsets
-            .table()
-            .recover(|_| false)
-            .and_then(|()| segment.times.table().recover(|_| false));
-        emptied.map_err(OpenError::at(&segment.path()))?;
-        self.walk(segment, size, check_from)
+        let (offsets, times) = (segment.offsets.table(), segment.times.table());
+        let at = |error| OpenError::at(&segment.path())(error);
+        offsets
+            .begin_anew()
+            .and_then(|()| times.begin_anew())
+            .map_err(at)?;
+        let torn = self
+            .walk(segment, size, check_from, self.config.index_interval_bytes)?
+            .torn;
+        let at = |error| OpenError::at(&segment.path())(error);
+        times
+            .finish_anew()
+            .and_then(|()| offsets.finish_anew())
+            .map_err(at)?;
+        self.touched.dir = true;
+        Ok(torn)
     }
 
-    /// Walks from the last index entry to the end of the file, taking every batch into the extent and the indexes. Batches that
-    /// reach above `check_from` are read as a whole. Stops at the first that is not whole.
+    /// Walks from the last index entry to the end of the file, taking every batch into the extent and, with an entry for every
+    /// `interval_bytes`, into the indexes. Batches that reach above `check_from` are read as a whole. Stops at the first that is not.
     fn walk(
         &mut self,
         segment: &Segment,
         size: u64,
         check_from: Offset,
-    ) -> Result<Option<Torn>, OpenError> {
+        interval_bytes: u64,
+    ) -> Result<Walked, OpenError> {
         let path = segment.path();
         let at = |error| OpenError::at(&path)(error);
         let start = segment
@@ -236,7 +269,10 @@ impl Loading<'_> {
         };
         if size == 0 {
             segment.set_extent(extent);
-            return Ok(None);
+            return Ok(Walked {
+                torn: None,
+                not_indexed: 0,
+            });
         }
         let window = if check_from == Offset::MAX {
             HEADER_WINDOW_BYTES
@@ -244,6 +280,7 @@ impl Loading<'_> {
             SCAN_WINDOW_BYTES
         };
         let mut walker = Walker::new(segment.file().map_err(at)?, start, size, window);
+        let mut not_indexed = 0;
         let torn = loop {
             let torn = |reason: String| {
                 Some(Torn {
@@ -267,7 +304,8 @@ impl Loading<'_> {
                         self.epochs
                             .assign(header.partition_leader_epoch, header.base_offset);
                     }
-                    segment.note(&mut extent, &header, self.config.index_interval_bytes);
+                    not_indexed = extent.since_entry;
+                    segment.note(&mut extent, &header, interval_bytes);
                 }
                 Err(WalkError::Corrupt { reason, .. }) => break torn(reason),
                 Err(WalkError::Storage(error)) => return Err(at(error)),
@@ -277,7 +315,7 @@ impl Loading<'_> {
             extent.first_timestamp = None;
         }
         segment.set_extent(extent);
-        Ok(torn)
+        Ok(Walked { torn, not_indexed })
     }
 }
 
@@ -297,18 +335,22 @@ fn next_whole(walker: &mut Walker, check_from: Offset) -> Result<Option<BatchHea
     Ok(Some(found.header))
 }
 
-/// Whether the indexes are there and their ends fit the segment. What is wrong further in is noticed by reads.
+/// Whether the indexes are there, and their ends fit the segment and each other. What is wrong further in is noticed by reads.
 fn indexes_plausible(segment: &Segment, size: u64, next_offset: Offset) -> bool {
-    let offsets_fit = match segment.offsets.last() {
-        Ok(Some(last)) => {
-            last.position < size && (segment.base_offset..next_offset).contains(&last.offset)
-        }
-        Ok(None) => true,
-        Err(_) => false,
+    let within = |offset: Offset| (segment.base_offset..next_offset).contains(&offset);
+    let Ok(last) = segment.offsets.last() else {
+        return false;
     };
-    let times_fit = match segment.times.last() {
-        Ok(Some(last)) => (segment.base_offset..next_offset).contains(&last.offset),
-        Ok(None) => true,
+    let offsets_fit = last.is_none_or(|last| last.position < size && within(last.offset));
+    let times_fit = match segment.times.newest() {
+        // Whatever has an offset entry has a time entry, unless its records have no time.
+        Ok([None, _]) => last.is_none(),
+        Ok([Some(last), before]) => {
+            within(last.offset)
+                && before.is_none_or(|before| {
+                    before.timestamp < last.timestamp && before.offset < last.offset
+                })
+        }
         Err(_) => false,
     };
     segment.offsets.table().exists() && segment.times.table().exists() && offsets_fit && times_fit
