@@ -134,12 +134,17 @@ impl App {
         *self.closing.borrow()
     }
 
+    /// Waits until it is told to close.
+    pub(crate) async fn told_to_close(&self) {
+        let mut closing = self.closing.subscribe();
+        let _ = closing.wait_for(|closing| *closing).await; // or the application is gone
+    }
+
     /// Waits before trying again, but not longer than until it is told to close.
     pub(crate) async fn pause(&self, duration: Duration) {
-        let mut closing = self.closing.subscribe();
         tokio::select! {
             biased;
-            _ = closing.wait_for(|closing| *closing) => {}
+            () = self.told_to_close() => {}
             () = self.clock.sleep_until(self.clock.now() + duration) => {}
         }
     }

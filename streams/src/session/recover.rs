@@ -132,20 +132,17 @@ impl Session {
     /// Whether an error of the cluster can be cured by starting again.
     async fn judge(&self, error: &ClientError) -> Result<(), StreamsError> {
         match error {
-            // The broker aborts a transaction that is open for too long, and its producer is fenced: that is our own doing.
-            ClientError::Fenced(_)
-                if self.app.clock.now() - self.closed_at >= self.app.config.transaction_timeout =>
-            {
-                tracing::warn!(%error, "the transaction was open for too long and is void; starting again from the last commit");
-                Ok(())
-            }
-            ClientError::Fenced(_) => Err(self.fenced(error.clone()).await),
+            ClientError::Fenced(_) => self.judge_fence(error).await,
             ClientError::Unavailable(_)
             | ClientError::Timeout(_)
             | ClientError::Rebalance(_)
             | ClientError::TransactionAbortable(_)
             | ClientError::Fatal(_)
             | ClientError::Closed(_) => {
+                // Starting again fences whoever has the transactional id: not if that is a successor, who came while this process stood still.
+                if let Owner::Other(member) = self.owner().await {
+                    return Err(self.fenced_by(named(&member), error.clone()));
+                }
                 tracing::warn!(%error, "what was not committed is dropped; starting again from the last commit");
                 Ok(())
             }
@@ -153,21 +150,43 @@ impl Session {
         }
     }
 
-    /// The end of this instance: somebody else is who it was. The group knows where that one runs.
-    pub(super) async fn fenced(&self, error: ClientError) -> StreamsError {
-        let mut other = None;
-        // The other one first claims the transactional id, then the place in the group.
-        for _ in 0..NAME_TRIES {
-            other = self.who_is_it().await;
-            if other.is_some() {
+    /// The producer is fenced: by the broker, which aborts a transaction that is open for too long, or by another process of our identity.
+    /// Whoever has the place in the group goes on, the other one stops: so one of the two is left, whoever claimed the transactional id last.
+    async fn judge_fence(&self, error: &ClientError) -> Result<(), StreamsError> {
+        let ran_out = self.app.clock.now() - self.closed_at >= self.app.config.transaction_timeout;
+        let mut owner = self.owner().await;
+        // Another process claims the transactional id first, then the place in the group.
+        for _ in 1..NAME_TRIES {
+            if ran_out || matches!(owner, Owner::Other(_)) {
                 break;
             }
             self.app.pause(NAME_PAUSE).await;
+            owner = self.owner().await;
         }
-        let by = other.map_or_else(
-            || "another process".to_owned(),
-            |member| format!("member {} at {}", member.member_id, member.host),
-        );
+        match owner {
+            Owner::Other(member) => Err(self.fenced_by(named(&member), error.clone())),
+            Owner::Unknown if !ran_out => {
+                Err(self.fenced_by("another process".to_owned(), error.clone()))
+            }
+            Owner::Us | Owner::Unknown => {
+                tracing::warn!(%error, "the transaction was open for too long, or claimed by a process that has no place in the group: it is void; starting again from the last commit");
+                Ok(())
+            }
+        }
+    }
+
+    /// The end of this instance: somebody else is who it was. The group knows where that one runs.
+    pub(super) async fn fenced(&self, error: ClientError) -> StreamsError {
+        for _ in 0..NAME_TRIES {
+            if let Owner::Other(member) = self.owner().await {
+                return self.fenced_by(named(&member), error);
+            }
+            self.app.pause(NAME_PAUSE).await;
+        }
+        self.fenced_by("another process".to_owned(), error)
+    }
+
+    fn fenced_by(&self, by: String, error: ClientError) -> StreamsError {
         let identity = self.app.transactional_id(self.index);
         StreamsError::Fenced {
             identity,
@@ -176,15 +195,38 @@ impl Session {
         }
     }
 
-    /// The member of the group that bears our name and is not us.
-    async fn who_is_it(&self) -> Option<GroupMember> {
-        let name = self.app.instance_id(self.index)?;
+    /// Who has our place in the group.
+    async fn owner(&self) -> Owner {
+        let Some(name) = self.app.instance_id(self.index) else {
+            return Owner::Unknown;
+        };
         let mine = self.consumer.group_metadata().member_id;
         let admin = Admin::new(&self.app.client);
-        let group = admin.describe_group(&self.app.config.application_id).await;
-        let mut members = group.ok()?.members.into_iter();
-        members.find(|member| {
-            member.group_instance_id.as_ref() == Some(&name) && member.member_id != mine
-        })
+        let group = tokio::select! {
+            biased;
+            () = self.app.told_to_close() => return Owner::Unknown,
+            group = admin.describe_group(&self.app.config.application_id) => group,
+        };
+        let members = group.map(|group| group.members).unwrap_or_default();
+        let mut named = members
+            .into_iter()
+            .filter(|member| member.group_instance_id.as_ref() == Some(&name));
+        match named.next() {
+            Some(member) if member.member_id == mine => Owner::Us,
+            Some(member) => Owner::Other(member),
+            None => Owner::Unknown,
+        }
     }
+}
+
+/// Who bears the name of an engine's group member.
+enum Owner {
+    Us,
+    Other(GroupMember),
+    /// Nobody does now, or nobody answers.
+    Unknown,
+}
+
+fn named(member: &GroupMember) -> String {
+    format!("member {} at {}", member.member_id, member.host)
 }
