@@ -9,6 +9,8 @@
 mod bad_input;
 mod confluent;
 mod kcat;
+mod pipeline;
+mod postgres;
 mod random;
 mod restart;
 mod server;

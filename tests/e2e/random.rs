@@ -6,6 +6,11 @@ pub(crate) struct Random(u64);
 
 /// The generator of one test: from `SEED`, else from the clock; the seed is printed either way.
 pub(crate) fn seeded(test: &str) -> Random {
+    seeded_run(test, 0)
+}
+
+/// The same for run `number` of a test that makes several: `SEED` is that of the first, the others follow it.
+pub(crate) fn seeded_run(test: &str, number: u64) -> Random {
     let given = std::env::var("SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -14,6 +19,7 @@ pub(crate) fn seeded(test: &str) -> Random {
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |t| t.as_millis() as u64)
     });
+    let seed = seed + if given.is_some() { number } else { 0 };
     println!("{test}: SEED={seed}");
     Random(seed)
 }

@@ -102,9 +102,7 @@ impl Server {
     /// SIGTERM: the clean way. Returns the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take().expect("running");
-        let _ = Command::new("sh")
-            .args(["-c", &format!("kill {}", child.id())])
-            .status();
+        signal(child.id(), "TERM");
         child.wait().expect("the broker ends").code()
     }
 
@@ -128,6 +126,13 @@ impl Drop for Server {
             eprintln!("--- the broker's log ---\n{}", self.log());
         }
     }
+}
+
+/// Sends a signal. A bare Debian has no program `kill`; every shell has it built in.
+pub(crate) fn signal(process: u32, name: &str) {
+    let _ = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {process}")])
+        .status();
 }
 
 /// A port that nobody listens on right now.
