@@ -7,7 +7,7 @@
 )]
 
 mod bad_input;
-mod confluent;
+mod clients;
 mod kcat;
 mod pipeline;
 mod postgres;
@@ -29,9 +29,9 @@ fn have(program: &str) -> bool {
     found
 }
 
-/// The Python environment of `tools/setup test`, if it was made.
-fn python() -> Option<PathBuf> {
-    let cache = std::env::var_os("FLUMEN_CACHE")
+/// Where `tools/setup` keeps what it made.
+fn cache() -> Option<PathBuf> {
+    std::env::var_os("FLUMEN_CACHE")
         .map(PathBuf::from)
         .or_else(|| {
             let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
@@ -39,10 +39,14 @@ fn python() -> Option<PathBuf> {
                 .map(PathBuf::from)
                 .or_else(home)?;
             Some(base.join("flumen"))
-        })?;
-    let python = cache.join("python/bin/python");
+        })
+}
+
+/// The Python environment of `tools/setup test`, if it was made.
+fn python() -> Option<PathBuf> {
+    let python = cache()?.join("python/bin/python");
     if !python.exists() {
-        eprintln!("skipped: no confluent-kafka (tools/setup test installs it)");
+        eprintln!("skipped: no Python clients (tools/setup test installs them)");
         return None;
     }
     Some(python)
