@@ -5,7 +5,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 bootstrap = sys.argv[1]
 admin = AdminClient({"bootstrap.servers": bootstrap})
-admin.create_topics([NewTopic("work", 6, 1)])["work"].result(30)
+admin.create_topics([NewTopic("work", 6, 1, config={"retention.ms": "-1"})])["work"].result(30)
 producer = Producer({"bootstrap.servers": bootstrap})
 for n in range(600):
     producer.produce("work", str(n), partition=n % 6, timestamp=1_000_000 + n)

@@ -8,7 +8,7 @@ from kafka.structs import OffsetAndMetadata
 
 broker = sys.argv[1]
 admin = KafkaAdminClient(bootstrap_servers=broker)
-admin.create_topics([NewTopic("kp", num_partitions=2, replication_factor=1)])
+admin.create_topics([NewTopic("kp", num_partitions=2, replication_factor=1, topic_configs={"retention.ms": "-1"})])
 assert "kp" in admin.list_topics()
 
 partition = TopicPartition("kp", 0)
@@ -51,7 +51,7 @@ admin.create_partitions({"kp": NewPartitions(total_count=3)})
 deadline = time.monotonic() + 30
 while len(admin.describe_topics(["kp"])[0]["partitions"]) != 3:
     assert time.monotonic() < deadline
-admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "kp", configs={"retention.ms": "123456"})])
+admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "kp", configs={"retention.ms": "-1", "max.message.bytes": "123456"})])
 told = str(admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, "kp")]))
 assert "123456" in told, told
 admin.delete_records({partition: 10})
