@@ -1,171 +1,301 @@
-//! The simulated machine: turmoil's network, tokio's virtual clock, randomness from the seed, blocking work inline.
+//! One run of one plan: the broker that ships and the hosts of the workload on a simulated network, in virtual time.
 //!
-//! The broker inside is the one that ships: only its [`Drivers`] differ. The disk is the real one in a temporary folder; what it
-//! answers does not depend on time.
+//! Four acts: work among faults; calm, in which everybody must move; stop, in which everybody must finish; audit, in which everything is
+//! read. The nemesis acts between two steps of the network.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::rc::Rc;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::time::Duration;
 
-use flumen_broker::Drivers;
-use flumen_broker::clock::{Clock, Instant};
-use flumen_broker::driver::{Entropy, Listener, Network, Socket, Tasks};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use turmoil::net::{TcpListener, TcpStream};
+use flumen_broker::config::BrokerConfig;
+use flumen_broker::{Broker, Drivers};
+use flumen_checker::{History, What};
+use tokio::sync::watch;
 
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+use crate::dice::Dice;
+use crate::disk::Machine;
+use crate::drivers::{SimClock, SimEntropy, SimTasks, set_clients_off_ms};
+use crate::nemesis::Nemesis;
+use crate::network::{BrokerNetwork, Wires};
+use crate::plan::Plan;
+use crate::recorder::Recorder;
+use crate::summary::Counters;
+use crate::workload::{Kind, Phase, Stage};
 
-/// Wall time of the simulation's first moment: 2026-01-01.
-const START_MS: i64 = 1_767_225_600_000;
+/// The broker's number in the history; the workload's hosts follow.
+pub(crate) const BROKER: u32 = 1;
+/// A step of the network.
+const TICK: Duration = Duration::from_millis(2);
+/// After the faults everybody moves within this time.
+const MOVES_WITHIN: Duration = Duration::from_secs(30);
+/// And finishes within this one.
+const FINISHES_WITHIN: Duration = Duration::from_secs(60);
 
-/// What happened, in order: two runs of one seed must give the same.
-#[derive(Clone, Default)]
-pub(crate) struct Trace(Arc<Mutex<Vec<String>>>);
+/// What a run has shown.
+pub(crate) struct Outcome {
+    pub(crate) history: History,
+    pub(crate) notes: Vec<String>,
+    pub(crate) counters: Arc<Counters>,
+    /// Why the run could not go on, if it could not.
+    pub(crate) stuck: Option<String>,
+}
 
-impl Trace {
-    pub(crate) fn note(&self, what: impl fmt::Display) {
-        let at = turmoil::sim_elapsed().unwrap_or_default();
-        self.0.lock().unwrap().push(format!("{at:?} {what}"));
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+impl fmt::Display for Outcome {
+    /// Everything: two runs of one seed print the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.history)?;
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
+        write!(f, "{}", self.counters)
     }
 }
 
-/// The drivers of one simulated host.
-pub(crate) fn drivers(seed: u64) -> Drivers {
-    Drivers {
-        clock: Arc::new(SimClock),
-        network: Arc::new(SimNetwork),
-        entropy: Arc::new(SimEntropy(AtomicU64::new(seed))),
-        tasks: Arc::new(SimTasks),
-        ..Drivers::os()
+/// The broker's machine and what is told about its software.
+#[derive(Clone)]
+pub(crate) struct BrokerHost {
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) off_ms: Arc<AtomicI64>,
+    /// The software has given up; the process is over.
+    pub(crate) exited: Rc<Cell<bool>>,
+    /// The software takes connections.
+    pub(crate) serves: Rc<Cell<bool>>,
+    lives: Rc<Cell<u64>>,
+}
+
+impl BrokerHost {
+    async fn run(self, plan: Arc<Plan>, recorder: Recorder) -> turmoil::Result {
+        self.exited.set(false);
+        self.serves.set(false);
+        self.lives.set(self.lives.get() + 1);
+        let life = self.lives.get();
+        let (disk, power) = self.machine.boot();
+        let dice = |purpose: &str| Mutex::new(Dice::new(plan.seed, &format!("{purpose}/{life}")));
+        let drivers = Drivers {
+            disk,
+            clock: Arc::new(SimClock {
+                off_ms: Arc::clone(&self.off_ms),
+            }),
+            network: Arc::new(BrokerNetwork(Arc::clone(&power))),
+            entropy: Arc::new(SimEntropy(dice("entropy"))),
+            tasks: Arc::new(SimTasks {
+                dice: dice("tasks"),
+                machine: Arc::clone(&self.machine),
+                power,
+            }),
+        };
+        let own = [
+            ("log.dirs", "/data"),
+            ("listeners", "PLAINTEXT://0.0.0.0:9092"),
+            ("advertised.listeners", "PLAINTEXT://broker:9092"),
+        ];
+        let of_plan = plan
+            .properties
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        let config = BrokerConfig::from_properties(own.into_iter().chain(of_plan))?;
+        let broker = Broker::start(config, drivers).await;
+        match &broker {
+            Ok(_) => {
+                self.serves.set(true);
+                recorder.note(format_args!("broker: life {life} serves"));
+            }
+            Err(error) => {
+                self.exited.set(true);
+                recorder.note(format_args!("broker: life {life} does not start: {error}"));
+            }
+        }
+        std::future::pending().await
     }
 }
 
-#[derive(Debug)]
-struct SimClock;
+/// The run as the nemesis sees it.
+pub(crate) struct World<'a> {
+    pub(crate) sim: turmoil::Sim<'a>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) recorder: Recorder,
+    pub(crate) broker: BrokerHost,
+    /// The connections of each host of the plan.
+    pub(crate) wires: Vec<Arc<Wires>>,
+    phase: watch::Sender<Phase>,
+}
 
-impl Clock for SimClock {
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn wall_ms(&self) -> i64 {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
-        START_MS + i64::try_from(elapsed.as_millis()).unwrap()
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep_until(deadline))
+/// Runs a plan to its end.
+pub(crate) fn run(plan: Plan) -> Outcome {
+    let plan = Arc::new(plan);
+    let mut world = World::new(Arc::clone(&plan));
+    let stuck = world.acts().err();
+    let counters = Arc::clone(&world.recorder.counters);
+    counters
+        .virtual_ms
+        .add(u64::try_from(world.sim.elapsed().as_millis()).unwrap());
+    counters
+        .disk_operations
+        .add(world.broker.machine.operations());
+    let recorder = world.recorder.clone();
+    drop(world);
+    Outcome {
+        history: recorder.history(),
+        notes: recorder.notes(),
+        counters,
+        stuck,
     }
 }
 
-/// splitmix64.
-#[derive(Debug)]
-struct SimEntropy(AtomicU64);
-
-impl Entropy for SimEntropy {
-    fn fill(&self, buf: &mut [u8]) {
-        for chunk in buf.chunks_mut(8) {
-            let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
+impl World<'_> {
+    fn new(plan: Arc<Plan>) -> Self {
+        set_clients_off_ms(0);
+        let counters = Arc::new(Counters::default());
+        let recorder = Recorder::new(Arc::clone(&counters));
+        recorder.name_role(BROKER, "broker");
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(plan.seed)
+            .tick_duration(TICK)
+            .simulation_duration(Duration::from_secs(86_400))
+            .tcp_capacity(4_096)
+            .min_message_latency(plan.latency.0)
+            .max_message_latency(plan.latency.1)
+            .enable_random_order()
+            .build();
+        let broker = BrokerHost {
+            machine: Machine::new(Arc::clone(&counters)),
+            off_ms: Arc::default(),
+            exited: Rc::default(),
+            serves: Rc::default(),
+            lives: Rc::default(),
+        };
+        let (phase, _) = watch::channel(Phase::Work);
+        let (host, own_plan, own_recorder) = (broker.clone(), Arc::clone(&plan), recorder.clone());
+        sim.host("broker", move || {
+            host.clone()
+                .run(Arc::clone(&own_plan), own_recorder.clone())
+        });
+        let mut wires = Vec::new();
+        for (number, host) in plan.hosts.iter().enumerate() {
+            let role = role(number);
+            recorder.name_role(role, &host.name);
+            let own = Wires::new(Arc::clone(&counters));
+            wires.push(Arc::clone(&own));
+            let stage = Stage {
+                plan: Arc::clone(&plan),
+                name: host.name.clone(),
+                role,
+                phase: phase.subscribe(),
+                recorder: recorder.clone(),
+                wires: own,
+                notebook: Arc::default(),
+                life: 0,
+            };
+            let (kind, lives) = (host.kind.clone(), Cell::new(0));
+            sim.host(host.name.as_str(), move || {
+                lives.set(lives.get() + 1);
+                kind.run(Stage {
+                    life: lives.get(),
+                    ..stage.clone()
+                })
+            });
+        }
+        World {
+            sim,
+            plan,
+            recorder,
+            broker,
+            wires,
+            phase,
         }
     }
+
+    fn acts(&mut self) -> Result<(), String> {
+        let mut nemesis = Nemesis::new(&self.plan);
+        while self.sim.elapsed() < self.plan.calm_at {
+            nemesis.act(self);
+            self.step()?;
+        }
+        nemesis.calm(self);
+        self.recorder.set_now(self.sim.elapsed());
+        self.recorder.world(What::FaultsStopped {
+            expected: self.workers(),
+        });
+        self.calm(&mut nemesis)?;
+        self.phase.send_replace(Phase::Stop);
+        self.until_finished(&mut nemesis, |kind| !matches!(kind, Kind::Auditor))?;
+        self.phase.send_replace(Phase::Audit);
+        self.until_finished(&mut nemesis, |kind| matches!(kind, Kind::Auditor))
+    }
+
+    /// Until everybody has moved. Who does not is the checker's to name.
+    fn calm(&mut self, nemesis: &mut Nemesis) -> Result<(), String> {
+        let workers = self.workers();
+        let until = self.sim.elapsed() + MOVES_WITHIN;
+        let mut looked = self.sim.elapsed();
+        while self.sim.elapsed() < until {
+            nemesis.watch(self);
+            self.step()?;
+            if self.sim.elapsed() > looked + Duration::from_millis(100) {
+                looked = self.sim.elapsed();
+                let moved = self.recorder.moved();
+                if workers.iter().all(|role| moved.contains(role)) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn until_finished(
+        &mut self,
+        nemesis: &mut Nemesis,
+        whose: impl Fn(&Kind) -> bool,
+    ) -> Result<(), String> {
+        let plan = Arc::clone(&self.plan);
+        let until = self.sim.elapsed() + FINISHES_WITHIN;
+        loop {
+            let runs: Vec<&str> = plan
+                .hosts
+                .iter()
+                .filter(|host| whose(&host.kind))
+                .map(|host| host.name.as_str())
+                .filter(|name| self.sim.is_host_running(*name))
+                .collect();
+            if runs.is_empty() {
+                return Ok(());
+            }
+            if self.sim.elapsed() > until {
+                return Err(format!(
+                    "{FINISHES_WITHIN:?} after they were told to finish these had not: {}",
+                    runs.join(", ")
+                ));
+            }
+            for _ in 0..20 {
+                nemesis.watch(self);
+                self.step()?;
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.recorder.set_now(self.sim.elapsed());
+        self.sim
+            .step()
+            .map(|_| ())
+            .map_err(|error| format!("a host failed: {error}"))
+    }
+
+    /// The roles that must move.
+    fn workers(&self) -> Vec<u32> {
+        let hosts = self.plan.hosts.iter().enumerate();
+        hosts
+            .filter(|(_, host)| !matches!(host.kind, Kind::Auditor))
+            .map(|(number, _)| role(number))
+            .collect()
+    }
 }
 
-#[derive(Debug)]
-struct SimTasks;
-
-impl Tasks for SimTasks {
-    fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) {
-        tokio::spawn(task);
-    }
-
-    fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
-        work();
-    }
-}
-
-#[derive(Debug)]
-struct SimNetwork;
-
-impl Network for SimNetwork {
-    fn bind(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move {
-            let listener = TcpListener::bind(addr).await?;
-            Ok(Box::new(SimListener(listener)) as Box<dyn Listener>)
-        })
-    }
-}
-
-struct SimListener(TcpListener);
-
-impl fmt::Debug for SimListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SimListener")
-    }
-}
-
-impl Listener for SimListener {
-    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Socket>, SocketAddr)>> {
-        Box::pin(async move {
-            let (stream, peer) = self.0.accept().await?;
-            Ok((Box::new(SimSocket(stream)) as Box<dyn Socket>, peer))
-        })
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-struct SimSocket(TcpStream);
-
-impl fmt::Debug for SimSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SimSocket")
-    }
-}
-
-impl Socket for SimSocket {
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl AsyncRead for SimSocket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for SimSocket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
+/// The role of a host of the plan.
+pub(crate) fn role(host: usize) -> u32 {
+    BROKER + 1 + u32::try_from(host).unwrap()
 }
