@@ -3,15 +3,14 @@
 //! Decides nothing by itself: the plan says what and when. Watches the broker's process as a supervisor would: it is started again when it
 //! has died, given up, or fenced its log directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flumen_checker::What;
-use flumen_log::fault_disk::Crash;
+use flumen_log::fault_disk::{Crash, Kind};
 
 use crate::dice::Dice;
-use crate::disk::Failing;
 use crate::drivers::set_clients_off_ms;
 use crate::plan::{Action, Plan};
 use crate::world::{BROKER, World, role};
@@ -22,10 +21,15 @@ const RESTART_AFTER: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BrokerState {
     Runs,
-    /// It dies at an operation of its disk, or at `latest` if there is none.
+    /// The power goes at an operation of its disk, or at `latest` if there is none.
     Dying {
         death: Death,
         latest: Duration,
+    },
+    /// The power is off; what had been sent before is still on its way.
+    Silent {
+        death: Death,
+        until: Duration,
     },
     Down {
         until: Duration,
@@ -43,6 +47,7 @@ struct Death {
 
 #[derive(Clone, Copy, Debug)]
 enum Mend {
+    HostEnds(usize, Duration),
     HostStarts(usize),
     Release(usize),
     Repair(usize),
@@ -62,6 +67,8 @@ pub(crate) struct Nemesis {
     failed_at: Option<Duration>,
     /// Nobody hears the broker.
     silenced: bool,
+    /// Hosts that are dying or dead.
+    dying: BTreeSet<usize>,
     dice: Dice,
 }
 
@@ -77,6 +84,7 @@ impl Nemesis {
             restart_after: RESTART_AFTER,
             failed_at: None,
             silenced: false,
+            dying: BTreeSet::new(),
             dice: Dice::new(plan.seed, "nemesis"),
         }
     }
@@ -104,17 +112,25 @@ impl Nemesis {
             BrokerState::Dying { death, latest }
                 if world.broker.machine.is_off() || now >= latest =>
             {
-                self.broker_dies(world, death);
+                if world.broker.machine.is_off() {
+                    world
+                        .recorder
+                        .counters
+                        .crashes_between_disk_operations
+                        .add(1);
+                }
+                self.power_off(world, death);
             }
+            BrokerState::Silent { death, until } if now >= until => self.broker_ends(world, death),
             BrokerState::Down { until, again } if now >= until => self.broker_starts(world, again),
             BrokerState::Runs if world.broker.exited.get() => {
                 world.recorder.counters.failed_starts.add(1);
-                self.broker_dies(world, Death::of_process());
+                self.power_off(world, Death::of_process());
             }
             BrokerState::Runs if world.broker.machine.sync_failed() => {
                 let failed_at = *self.failed_at.get_or_insert(now);
                 if now >= failed_at + self.restart_after {
-                    self.broker_dies(world, Death::of_process());
+                    self.power_off(world, Death::of_process());
                 }
             }
             _ => {}
@@ -124,15 +140,15 @@ impl Nemesis {
     /// The end of all faults.
     pub(crate) fn calm(&mut self, world: &mut World<'_>) {
         self.faults.clear();
-        for mend in std::mem::take(&mut self.mends).into_values() {
+        while let Some((_, mend)) = self.mends.pop_first() {
             self.mend(world, mend);
         }
         world.broker.machine.heal();
         for wires in &world.wires {
             wires.attach_all();
         }
-        if let BrokerState::Dying { death, .. } = self.broker {
-            self.broker_dies(world, death);
+        if let BrokerState::Dying { death, .. } | BrokerState::Silent { death, .. } = self.broker {
+            self.broker_ends(world, death);
         }
         if let BrokerState::Down { .. } = self.broker {
             self.broker_starts(world, None);
@@ -173,14 +189,15 @@ impl Nemesis {
             Action::Cut { host } => world.wires[host].cut(),
             Action::Detach { host, order } => world.wires[host].detach(order),
             Action::DiskFails {
-                what,
-                skip,
+                kind,
+                nth,
+                fault,
                 restart,
             } => {
-                if what == Failing::Sync {
+                if matches!(kind, Kind::Sync | Kind::SyncDir) {
                     self.restart_after = restart;
                 }
-                world.broker.machine.fail(what, skip);
+                world.broker.machine.fail(kind, nth, fault);
             }
             Action::DiskFull { free, lasting } => {
                 counters.full_disks.add(1);
@@ -210,14 +227,13 @@ impl Nemesis {
 
     fn mend(&mut self, world: &mut World<'_>, mend: Mend) {
         match mend {
-            Mend::HostStarts(host) => {
-                world.sim.bounce(name(world, host));
-                world.recorder.world(What::Restarted { host: role(host) });
+            Mend::HostEnds(host, down) => self.host_ends(world, host, down),
+            Mend::HostStarts(host) => self.host_starts(world, host),
+            Mend::Release(host) if !self.silenced && !self.dying.contains(&host) => {
+                world.sim.release(name(world, host), "broker");
             }
-            // A silenced broker stays so until it starts.
-            Mend::Release(_) | Mend::Repair(_) if self.silenced => {}
-            Mend::Release(host) => world.sim.release(name(world, host), "broker"),
-            Mend::Repair(host) => world.sim.repair(name(world, host), "broker"),
+            Mend::Release(_) => {}
+            Mend::Repair(host) => self.repair(world, host),
             Mend::Quick(host) => {
                 let latency = world.plan.latency.1;
                 world
@@ -229,15 +245,44 @@ impl Nemesis {
         }
     }
 
+    /// It falls silent; when what it had sent has arrived, it ends.
     fn host_dies(&mut self, world: &mut World<'_>, host: usize, down: Duration) {
-        let host_name = name(world, host);
-        if !world.sim.is_host_running(host_name.as_str()) {
+        if self.dying.contains(&host) || !world.sim.is_host_running(name(world, host)) {
             return;
         }
+        self.dying.insert(host);
+        world.wires[host].set_mute(true);
+        let at = world.sim.elapsed() + world.plan.latency.1;
+        self.later(at, Mend::HostEnds(host, down));
+    }
+
+    fn host_ends(&mut self, world: &mut World<'_>, host: usize, down: Duration) {
+        let host_name = name(world, host);
         world.recorder.counters.client_crashes.add(1);
         world.recorder.world(What::Crashed { host: role(host) });
-        world.sim.crash(host_name);
+        world.sim.partition(host_name.as_str(), "broker");
+        world.sim.crash(host_name.as_str());
+        if down.as_millis().is_multiple_of(2) {
+            // The kernel tells the broker; else the machine is gone.
+            let address = world.sim.lookup(host_name);
+            world.broker.wires.cut_from(address);
+        }
         self.later(world.sim.elapsed() + down, Mend::HostStarts(host));
+    }
+
+    fn host_starts(&mut self, world: &mut World<'_>, host: usize) {
+        self.dying.remove(&host);
+        world.wires[host].set_mute(false);
+        self.repair(world, host);
+        world.sim.bounce(name(world, host));
+        world.recorder.world(What::Restarted { host: role(host) });
+    }
+
+    /// What is sent arrives again, unless something else is in the way.
+    fn repair(&self, world: &World<'_>, host: usize) {
+        if !self.silenced && !self.dying.contains(&host) {
+            world.sim.repair(name(world, host), "broker");
+        }
     }
 
     fn order_death(&mut self, world: &mut World<'_>, action: Action) {
@@ -261,7 +306,7 @@ impl Nemesis {
             again,
         };
         match after {
-            None => self.broker_dies(world, death),
+            None => self.power_off(world, death),
             Some(operations) => {
                 world.broker.machine.power_off_after(operations);
                 let latest = world.sim.elapsed() + Duration::from_secs(2);
@@ -270,31 +315,24 @@ impl Nemesis {
         }
     }
 
-    fn broker_dies(&mut self, world: &mut World<'_>, death: Death) {
-        let counters = &world.recorder.counters;
-        let by_kind = match death.how {
-            Crash::KeepAll => &counters.broker_kills,
-            Crash::LoseUnsynced => &counters.power_lose_unsynced,
-            Crash::Prefix => &counters.power_prefix,
-            Crash::Tear => &counters.power_tear,
-            Crash::ZeroFill => &counters.power_zero_fill,
-            Crash::LoseLength => &counters.power_lose_length,
-        };
-        by_kind.add(1);
-        if world.broker.machine.is_off() {
-            counters.crashes_between_disk_operations.add(1);
-        }
-        if !world.broker.serves.get() {
-            counters.crashes_in_recovery.add(1);
-        }
+    /// From now on it does nothing that lasts, and says nothing.
+    fn power_off(&mut self, world: &mut World<'_>, death: Death) {
+        world.broker.machine.power_off();
+        let until = world.sim.elapsed() + world.plan.latency.1;
+        self.broker = BrokerState::Silent { death, until };
+    }
+
+    fn broker_ends(&mut self, world: &mut World<'_>, death: Death) {
+        self.count_death(world, death.how);
         world.recorder.world(What::Crashed { host: BROKER });
-        if death.silent {
-            self.silenced = true;
-            for host in 0..world.plan.hosts.len() {
-                world.sim.partition(name(world, host), "broker");
-            }
+        self.silenced = true;
+        for host in 0..world.plan.hosts.len() {
+            world.sim.partition(name(world, host), "broker");
         }
         world.sim.crash("broker");
+        if !death.silent {
+            world.wires.iter().for_each(|wires| wires.cut());
+        }
         world.broker.serves.set(false);
         world.broker.exited.set(false);
         world.broker.machine.crash(death.how, self.dice.next());
@@ -305,11 +343,29 @@ impl Nemesis {
         };
     }
 
+    fn count_death(&self, world: &World<'_>, how: Crash) {
+        let counters = &world.recorder.counters;
+        let by_kind = match how {
+            Crash::KeepAll => &counters.broker_kills,
+            Crash::LoseUnsynced => &counters.power_lose_unsynced,
+            Crash::Prefix => &counters.power_prefix,
+            Crash::Tear => &counters.power_tear,
+            Crash::ZeroFill => &counters.power_zero_fill,
+            Crash::LoseLength => &counters.power_lose_length,
+            Crash::Stale => &counters.power_stale,
+            Crash::LengthAhead => &counters.power_length_ahead,
+            Crash::Mixed => &counters.power_mixed,
+        };
+        by_kind.add(1);
+        if !world.broker.serves.get() {
+            counters.crashes_in_recovery.add(1);
+        }
+    }
+
     fn broker_starts(&mut self, world: &mut World<'_>, again: Option<u64>) {
-        if std::mem::take(&mut self.silenced) {
-            for host in 0..world.plan.hosts.len() {
-                world.sim.repair(name(world, host), "broker");
-            }
+        self.silenced = false;
+        for host in 0..world.plan.hosts.len() {
+            self.repair(world, host);
         }
         world.recorder.world(What::Restarted { host: BROKER });
         world.sim.bounce("broker");

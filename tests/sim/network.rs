@@ -1,13 +1,14 @@
 //! The network: turmoil's, with connections that can be cut, and requests that arrive after their client has gone.
 //!
 //! [`BrokerNetwork`] is the broker's driver, [`ClientTransport`] that of our own client. The nemesis commands a host's connections
-//! through its [`Wires`]; delays, partitions and holds of whole links are turmoil's own. A broker whose power is off sends nothing.
+//! through its [`Wires`]; delays, partitions and holds of whole links are turmoil's own. A host that dies falls silent first: the order in
+//! which a dead runtime drops its sockets depends on what else the process runs, so nothing that a drop sends may arrive.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
@@ -45,12 +46,17 @@ pub(crate) struct Wires {
 struct WiresState {
     open: Vec<Weak<Mutex<Wire>>>,
     detach: VecDeque<Detach>,
+    /// The host is dying: nothing leaves it any more.
+    mute: bool,
 }
 
+/// One end of a connection.
 #[derive(Debug, Default)]
 struct Wire {
     cut: bool,
     reader: Option<Waker>,
+    /// Who is at the other end.
+    peer: Option<IpAddr>,
 }
 
 impl Wires {
@@ -63,15 +69,32 @@ impl Wires {
 
     /// Breaks every connection that is open now; what was sent arrives all the same.
     pub(crate) fn cut(&self) {
-        let open = std::mem::take(&mut self.state.lock().unwrap().open);
-        for wire in open.iter().filter_map(Weak::upgrade) {
+        self.cut_where(|_| true);
+    }
+
+    /// Breaks those with one peer.
+    pub(crate) fn cut_from(&self, peer: IpAddr) {
+        self.cut_where(|wire| wire.peer == Some(peer));
+    }
+
+    fn cut_where(&self, chosen: impl Fn(&Wire) -> bool) {
+        let state = self.state.lock().unwrap();
+        for wire in state.open.iter().filter_map(Weak::upgrade) {
             let mut wire = wire.lock().unwrap();
+            if wire.cut || !chosen(&wire) {
+                continue;
+            }
             wire.cut = true;
             self.counters.cut_connections.add(1);
             if let Some(waker) = wire.reader.take() {
                 waker.wake();
             }
         }
+    }
+
+    /// Whether anything leaves the host. A host that dies falls silent first, so that what it had sent arrives.
+    pub(crate) fn set_mute(&self, mute: bool) {
+        self.state.lock().unwrap().mute = mute;
     }
 
     /// One request to come loses its connection.
@@ -84,8 +107,15 @@ impl Wires {
         self.state.lock().unwrap().detach.clear();
     }
 
-    fn add(&self) -> Arc<Mutex<Wire>> {
-        let wire = Arc::new(Mutex::new(Wire::default()));
+    fn is_mute(&self) -> bool {
+        self.state.lock().unwrap().mute
+    }
+
+    fn add(&self, peer: Option<IpAddr>) -> Arc<Mutex<Wire>> {
+        let wire = Arc::new(Mutex::new(Wire {
+            peer,
+            ..Wire::default()
+        }));
         let mut state = self.state.lock().unwrap();
         state.open.retain(|open| open.strong_count() > 0);
         state.open.push(Arc::downgrade(&wire));
@@ -112,10 +142,13 @@ pub(crate) struct ClientTransport(pub(crate) Arc<Wires>);
 impl Transport for ClientTransport {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
         Box::pin(async move {
+            if self.0.is_mute() {
+                return std::future::pending().await;
+            }
             let stream = TcpStream::connect((host, port)).await?;
             let wires = Arc::clone(&self.0);
             wires.counters.connections.add(1);
-            let wire = wires.add();
+            let wire = wires.add(None);
             Ok(Box::new(ClientStream {
                 stream: Some(stream),
                 wire,
@@ -181,7 +214,7 @@ impl AsyncWrite for ClientStream {
         if self.wire.lock().unwrap().cut {
             return Poll::Ready(Err(reset()));
         }
-        if self.stream.is_none() {
+        if self.stream.is_none() || self.wires.is_mute() {
             return Poll::Ready(Ok(buf.len()));
         }
         if let Some(order) = self.wires.next_write() {
@@ -229,14 +262,21 @@ impl ConcatParts for [IoSlice<'_>] {
 
 /// The broker's sockets.
 #[derive(Debug)]
-pub(crate) struct BrokerNetwork(pub(crate) Arc<Power>);
+pub(crate) struct BrokerNetwork {
+    pub(crate) power: Arc<Power>,
+    pub(crate) wires: Arc<Wires>,
+}
 
 impl Network for BrokerNetwork {
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        let power = Arc::clone(&self.0);
+        let (power, wires) = (Arc::clone(&self.power), Arc::clone(&self.wires));
         Box::pin(async move {
             let listener = TcpListener::bind(addr).await?;
-            Ok(Box::new(BrokerListener { listener, power }) as Box<dyn Listener>)
+            Ok(Box::new(BrokerListener {
+                listener,
+                power,
+                wires,
+            }) as Box<dyn Listener>)
         })
     }
 }
@@ -244,6 +284,7 @@ impl Network for BrokerNetwork {
 struct BrokerListener {
     listener: TcpListener,
     power: Arc<Power>,
+    wires: Arc<Wires>,
 }
 
 impl fmt::Debug for BrokerListener {
@@ -256,11 +297,12 @@ impl Listener for BrokerListener {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Socket>, SocketAddr)>> {
         Box::pin(async move {
             let (stream, peer) = self.listener.accept().await?;
-            let power = Arc::clone(&self.power);
-            Ok((
-                Box::new(BrokerSocket { stream, power }) as Box<dyn Socket>,
-                peer,
-            ))
+            let socket = BrokerSocket {
+                stream,
+                wire: self.wires.add(Some(peer.ip())),
+                power: Arc::clone(&self.power),
+            };
+            Ok((Box::new(socket) as Box<dyn Socket>, peer))
         })
     }
 
@@ -271,6 +313,7 @@ impl Listener for BrokerListener {
 
 struct BrokerSocket {
     stream: TcpStream,
+    wire: Arc<Mutex<Wire>>,
     power: Arc<Power>,
 }
 
@@ -292,6 +335,13 @@ impl AsyncRead for BrokerSocket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        {
+            let mut wire = self.wire.lock().unwrap();
+            if wire.cut {
+                return Poll::Ready(Err(reset()));
+            }
+            wire.reader = Some(cx.waker().clone());
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -303,8 +353,11 @@ impl AsyncWrite for BrokerSocket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.power.is_off() {
-            // What runs on between the last operation of the disk and the end of the step never was.
+            // What still runs between the last operation of the disk and the end of the process never was.
             return Poll::Pending;
+        }
+        if self.wire.lock().unwrap().cut {
+            return Poll::Ready(Err(reset()));
         }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

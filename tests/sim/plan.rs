@@ -7,10 +7,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use flumen_log::fault_disk::Crash;
+use flumen_log::fault_disk::{Crash, Fault, Kind as Operation};
 
 use crate::dice::Dice;
-use crate::disk::Failing;
 use crate::network::Detach;
 use crate::workload::Kind;
 
@@ -86,8 +85,9 @@ pub(crate) enum Action {
     Detach { host: usize, order: Detach },
     /// An operation of the disk fails. After a failed flush the broker is started again so much later.
     DiskFails {
-        what: Failing,
-        skip: u32,
+        kind: Operation,
+        nth: u64,
+        fault: Fault,
         restart: Duration,
     },
     /// The disk is full.
@@ -141,7 +141,7 @@ impl Plan {
             },
         ];
         let hosts = crate::workload::hosts(profile, &mut Dice::new(seed, "hosts"));
-        let calm_at = dice.millis(15_000, 25_000);
+        let calm_at = dice.millis(9_000, 16_000);
         let faults = faults(profile, &hosts, calm_at, &mut Dice::new(seed, "faults"));
         let slowest = *dice.pick(&[5, 20, 60]);
         Plan {
@@ -228,12 +228,12 @@ fn faults(
 ) -> Vec<(Duration, Action)> {
     let weights = weights(profile);
     let mut faults = Vec::new();
-    let mut at = dice.millis(1_000, 3_000);
+    let mut at = dice.millis(500, 2_000);
     while at < calm_at {
         faults.push((at, action(&weights, hosts, dice)));
         at += match profile {
-            Profile::Restarts => dice.millis(200, 2_500),
-            _ => dice.millis(50, 1_500),
+            Profile::Restarts => dice.millis(200, 2_000),
+            _ => dice.millis(50, 1_000),
         };
     }
     faults
@@ -315,23 +315,9 @@ fn wire(host: usize, dice: &mut Dice) -> Action {
 }
 
 fn disk(dice: &mut Dice) -> Action {
-    match dice.below(6) {
-        0 | 1 => Action::DiskFails {
-            what: Failing::Sync,
-            skip: u32::try_from(dice.below(20)).unwrap(),
-            restart: dice.millis(100, 3_000),
-        },
-        2 => Action::DiskFails {
-            what: Failing::Write,
-            skip: u32::try_from(dice.below(20)).unwrap(),
-            restart: Duration::ZERO,
-        },
-        3 => Action::DiskFails {
-            what: Failing::Read,
-            skip: u32::try_from(dice.below(10)).unwrap(),
-            restart: Duration::ZERO,
-        },
-        4 => Action::DiskFull {
+    match dice.below(10) {
+        0..=5 => disk_fails(dice),
+        6 | 7 => Action::DiskFull {
             free: dice.below(3_000),
             lasting: dice.millis(200, 4_000),
         },
@@ -339,6 +325,26 @@ fn disk(dice: &mut Dice) -> Action {
             by: dice.millis(20, 800),
             lasting: dice.millis(500, 4_000),
         },
+    }
+}
+
+fn disk_fails(dice: &mut Dice) -> Action {
+    let (kind, fault) = *dice.pick(&[
+        (Operation::Sync, Fault::Io),
+        (Operation::Sync, Fault::Io),
+        (Operation::SyncDir, Fault::Io),
+        (Operation::Read, Fault::Io),
+        (Operation::Write, Fault::Io),
+        (Operation::Write, Fault::ShortWrite(100)),
+        (Operation::SetLen, Fault::Io),
+        (Operation::Create, Fault::Io),
+        (Operation::Rename, Fault::Io),
+    ]);
+    Action::DiskFails {
+        kind,
+        nth: dice.range(1, 20),
+        fault,
+        restart: dice.millis(100, 3_000),
     }
 }
 

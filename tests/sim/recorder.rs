@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use flumen_checker::{History, Outcome, What};
 
+use crate::oracle::Copies;
 use crate::summary::Counters;
 
 /// Roles have the numbers below, processes those from here on.
@@ -31,6 +32,7 @@ struct State {
     next_process: u32,
     next_number: u64,
     notes: Vec<String>,
+    copies: Copies,
 }
 
 impl Recorder {
@@ -43,6 +45,7 @@ impl Recorder {
             next_process: FIRST_PROCESS,
             next_number: 1,
             notes: Vec::new(),
+            copies: Copies::new(),
         };
         Recorder {
             state: Arc::new(Mutex::new(state)),
@@ -142,6 +145,10 @@ impl Recorder {
         moved
     }
 
+    pub(crate) fn copies(&self) -> Copies {
+        self.state.lock().unwrap().copies.clone()
+    }
+
     pub(crate) fn history(&self) -> History {
         self.state.lock().unwrap().history.clone()
     }
@@ -178,6 +185,12 @@ impl Journal {
     /// A number nobody else has.
     pub(crate) fn number(&self) -> u64 {
         self.recorder.number()
+    }
+
+    /// A value that is sent is a copy of one that was read.
+    pub(crate) fn copies(&self, copy: u64, source: u64) {
+        let mut state = self.recorder.state.lock().unwrap();
+        state.copies.insert(copy, source);
     }
 
     pub(crate) fn note(&self, what: impl fmt::Display) {

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use flumen_log::fault_disk::Injected;
+
 /// One number.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -54,8 +56,14 @@ counters! {
     power_tear,
     /// Power loss: zeros in their place.
     power_zero_fill,
+    /// Power loss: older bytes in their place.
+    power_stale,
     /// Power loss: the lengths are the old ones.
     power_lose_length,
+    /// Power loss: the lengths run ahead.
+    power_length_ahead,
+    /// Power loss: each file in its own way.
+    power_mixed,
     /// Of all of these: the broker had not finished its start.
     crashes_in_recovery,
     /// Of all of these: between two operations of the disk.
@@ -76,12 +84,26 @@ counters! {
     cut_connections,
     /// Requests that arrived when their client had gone.
     detached_requests,
+    /// Writes that a loss of power left nothing of.
+    lost_writes,
+    /// Writes of which it left some sectors.
+    torn_writes,
+    /// Writes in whose place it left zeros or older bytes.
+    overwritten_writes,
+    /// Files whose length it left behind their bytes, or ahead of them.
+    wrong_lengths,
+    /// Names it left no trace of.
+    lost_names,
     /// A flush said EIO, and what it should have flushed was gone.
     failed_syncs,
-    /// A write said EIO.
-    failed_writes,
     /// A read said EIO.
     failed_reads,
+    /// Another operation said EIO.
+    failed_operations,
+    /// A write stopped early.
+    short_writes,
+    /// An operation found no space.
+    refused_for_space,
     /// The disk was full for a while.
     full_disks,
     /// The disk was slow for a while.
@@ -110,6 +132,23 @@ counters! {
     refused_commits,
     /// Records that consumers were given.
     records_read,
+}
+
+impl Counters {
+    /// What was done to the disk.
+    pub(crate) fn add_disk(&self, injected: &Injected) {
+        self.lost_writes.add(injected.lost_writes);
+        self.torn_writes.add(injected.torn_writes);
+        self.overwritten_writes
+            .add(injected.zeroed_writes + injected.stale_writes);
+        self.wrong_lengths.add(injected.wrong_lengths);
+        self.lost_names.add(injected.lost_names);
+        self.failed_syncs.add(injected.failed_syncs);
+        self.failed_reads.add(injected.failed_reads);
+        self.failed_operations.add(injected.failed_ops);
+        self.short_writes.add(injected.short_writes);
+        self.refused_for_space.add(injected.refused_for_space);
+    }
 }
 
 impl fmt::Display for Counters {

@@ -4,7 +4,6 @@
 //! read. The nemesis acts between two steps of the network.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::AtomicI64;
@@ -21,6 +20,8 @@ use crate::disk::Machine;
 use crate::drivers::{SimClock, SimEntropy, SimTasks, set_clients_off_ms};
 use crate::nemesis::Nemesis;
 use crate::network::{BrokerNetwork, Wires};
+use crate::oracle::Copies;
+use crate::panics;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::summary::Counters;
@@ -29,16 +30,20 @@ use crate::workload::{Kind, Phase, Stage};
 /// The broker's number in the history; the workload's hosts follow.
 pub(crate) const BROKER: u32 = 1;
 /// A step of the network.
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(4);
 /// After the faults everybody moves within this time.
 const MOVES_WITHIN: Duration = Duration::from_secs(30);
 /// And finishes within this one.
 const FINISHES_WITHIN: Duration = Duration::from_secs(60);
 
+/// A transaction ends this much later than its timeout.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a run has shown.
 pub(crate) struct Outcome {
     pub(crate) history: History,
     pub(crate) notes: Vec<String>,
+    pub(crate) copies: Copies,
     pub(crate) counters: Arc<Counters>,
     /// Why the run could not go on, if it could not.
     pub(crate) stuck: Option<String>,
@@ -64,6 +69,8 @@ pub(crate) struct BrokerHost {
     pub(crate) exited: Rc<Cell<bool>>,
     /// The software takes connections.
     pub(crate) serves: Rc<Cell<bool>>,
+    /// Its connections.
+    pub(crate) wires: Arc<Wires>,
     lives: Rc<Cell<u64>>,
 }
 
@@ -80,7 +87,10 @@ impl BrokerHost {
             clock: Arc::new(SimClock {
                 off_ms: Arc::clone(&self.off_ms),
             }),
-            network: Arc::new(BrokerNetwork(Arc::clone(&power))),
+            network: Arc::new(BrokerNetwork {
+                power: Arc::clone(&power),
+                wires: Arc::clone(&self.wires),
+            }),
             entropy: Arc::new(SimEntropy(dice("entropy"))),
             tasks: Arc::new(SimTasks {
                 dice: dice("tasks"),
@@ -126,6 +136,7 @@ pub(crate) struct World<'a> {
 
 /// Runs a plan to its end.
 pub(crate) fn run(plan: Plan) -> Outcome {
+    panics::listen();
     let plan = Arc::new(plan);
     let mut world = World::new(Arc::clone(&plan));
     let stuck = world.acts().err();
@@ -133,14 +144,16 @@ pub(crate) fn run(plan: Plan) -> Outcome {
     counters
         .virtual_ms
         .add(u64::try_from(world.sim.elapsed().as_millis()).unwrap());
-    counters
-        .disk_operations
-        .add(world.broker.machine.operations());
+    let machine = &world.broker.machine;
+    counters.disk_operations.add(machine.operations());
+    counters.add_disk(&machine.injected());
     let recorder = world.recorder.clone();
     drop(world);
+    panics::ignore();
     Outcome {
         history: recorder.history(),
         notes: recorder.notes(),
+        copies: recorder.copies(),
         counters,
         stuck,
     }
@@ -162,10 +175,11 @@ impl World<'_> {
             .enable_random_order()
             .build();
         let broker = BrokerHost {
-            machine: Machine::new(Arc::clone(&counters)),
+            machine: Machine::new(),
             off_ms: Arc::default(),
             exited: Rc::default(),
             serves: Rc::default(),
+            wires: Wires::new(Arc::clone(&counters)),
             lives: Rc::default(),
         };
         let (phase, _) = watch::channel(Phase::Work);
@@ -187,7 +201,6 @@ impl World<'_> {
                 phase: phase.subscribe(),
                 recorder: recorder.clone(),
                 wires: own,
-                notebook: Arc::default(),
                 life: 0,
             };
             let (kind, lives) = (host.kind.clone(), Cell::new(0));
@@ -223,6 +236,12 @@ impl World<'_> {
         self.calm(&mut nemesis)?;
         self.phase.send_replace(Phase::Stop);
         self.until_finished(&mut nemesis, |kind| !matches!(kind, Kind::Auditor))?;
+        // What was left open ends by its timeout.
+        let settled = self.sim.elapsed() + self.plan.transaction_timeout + ENDS_WITHIN;
+        while self.sim.elapsed() < settled {
+            nemesis.watch(self);
+            self.step()?;
+        }
         self.phase.send_replace(Phase::Audit);
         self.until_finished(&mut nemesis, |kind| matches!(kind, Kind::Auditor))
     }
@@ -279,8 +298,15 @@ impl World<'_> {
 
     fn step(&mut self) -> Result<(), String> {
         self.recorder.set_now(self.sim.elapsed());
-        self.sim
-            .step()
+        let stepped = self.sim.step();
+        let panicked = panics::take();
+        // Without power nothing happens, whatever the software still tries.
+        if let Some(panic) = panicked.first()
+            && !self.broker.machine.is_off()
+        {
+            return Err(format!("a task panicked: {panic}"));
+        }
+        stepped
             .map(|_| ())
             .map_err(|error| format!("a host failed: {error}"))
     }

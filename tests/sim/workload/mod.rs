@@ -1,21 +1,19 @@
 //! The hosts beside the broker: who they are, and what each of them has at hand.
 //!
 //! One file for each kind of host, with an `async fn run(Stage, Options)` that does its work until the stage is in [`Phase::Stop`], then finishes
-//! what it has begun and returns. A host may die at any await and be run again from the start: what must outlive it lies with the broker,
-//! or in [`Stage::notebook`]. To add a kind: a file, a variant of [`Kind`], an arm in [`Kind::run`], a line in [`hosts`].
+//! what it has begun and returns. A host may die at any await and be run again from the start: what must outlive it lies with the broker.
+//! To add a kind: a file, a variant of [`Kind`], an arm in [`Kind::run`], a line in [`hosts`].
 
 mod auditor;
 mod consumer;
 mod group;
-mod mover;
+pub(crate) mod mover;
 mod producer;
 mod transactions;
 
-use std::any::Any;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flumen_checker::Partition;
@@ -126,8 +124,6 @@ pub(crate) struct Stage {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) recorder: Recorder,
     pub(crate) wires: Arc<Wires>,
-    /// What outlives the host's death, as a disk would: by a name of its own choice.
-    pub(crate) notebook: Arc<Mutex<BTreeMap<String, Box<dyn Any>>>>,
     /// How often it was started.
     pub(crate) life: u64,
 }

@@ -16,12 +16,17 @@ use super::consumer::read;
 use super::producer::record;
 use super::transactions::{abort, commit};
 use crate::dice::Dice;
+use crate::oracle::Copying;
 use crate::recorder::Journal;
 
 /// The group's name and number.
 const GROUP: (&str, Group) = ("movers", 1);
-/// Number of the topic that is written.
-const COPY: u16 = 2;
+/// What the movers are for.
+pub(crate) const COPYING: Copying = Copying {
+    from: 1,
+    to: 2,
+    group: GROUP.1,
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -197,11 +202,12 @@ impl Mover<'_> {
             let from = self.stage.known(&piece.partition);
             let read = read(self.stage, piece, Isolation::ReadCommitted);
             let partition = flumen_checker::Partition {
-                topic: COPY,
+                topic: COPYING.to,
                 index: from.index,
             };
-            for _ in read.records {
+            for (_, source) in read.records {
                 let value = self.journal.number();
+                self.journal.copies(value, source);
                 self.journal.record(What::Sent {
                     producer: Means::Transactional(txn),
                     partition,
