@@ -103,56 +103,14 @@ pub(crate) async fn stop_signal() -> Result<(), CliError> {
     Ok(())
 }
 
-/// `key=value` lines, `#` and `!` comments, `\` at the end of a line goes on in the next (Java: `Properties.load`).
+/// A `server.properties`.
 pub(crate) fn read_properties(path: &Path) -> Result<Vec<(String, String)>, CliError> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| CliError::new(Exit::Usage, format!("{}: {e}", path.display())))?;
-    parse_properties(&text).map_err(|line| {
+    flumen::broker::config::parse_properties(&text).map_err(|line| {
         CliError::new(
             Exit::Usage,
             format!("{}:{line}: expected key=value", path.display()),
         )
     })
-}
-
-fn parse_properties(text: &str) -> Result<Vec<(String, String)>, usize> {
-    let mut properties = Vec::new();
-    let mut joined = String::new();
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim_start();
-        if joined.is_empty() && (line.is_empty() || line.starts_with(['#', '!'])) {
-            continue;
-        }
-        if let Some(begun) = line.strip_suffix('\\') {
-            joined.push_str(begun);
-            continue;
-        }
-        joined.push_str(line);
-        let split = joined.find(['=', ':']).ok_or(at + 1)?;
-        properties.push((
-            joined[..split].trim().to_owned(),
-            joined[split + 1..].trim().to_owned(),
-        ));
-        joined.clear();
-    }
-    Ok(properties)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn properties_are_read_as_java_reads_them() {
-        let text = "# a comment\nnode.id=1\n\nlisteners = PLAINTEXT://:9092\nlog.dirs=/a,\\\n  /b\n! another\nx:y\n";
-        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-        let expected = vec![
-            pair("node.id", "1"),
-            pair("listeners", "PLAINTEXT://:9092"),
-            pair("log.dirs", "/a,/b"),
-            pair("x", "y"),
-        ];
-        assert_eq!(parse_properties(text), Ok(expected));
-        assert_eq!(parse_properties("a=b\nnonsense\n"), Err(2));
-    }
 }

@@ -359,6 +359,41 @@ impl BrokerConfig {
     }
 }
 
+/// `key=value` lines, `#` and `!` comments, `\` at the end of a line goes on in the next (Java: `Properties.load`).
+///
+/// # Errors
+/// The number of the line that is none, counted from 1.
+pub fn parse_properties(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let mut properties = Vec::new();
+    let mut joined = String::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if joined.is_empty() && (line.is_empty() || line.starts_with(['#', '!'])) {
+            continue;
+        }
+        if let Some(begun) = line.strip_suffix('\\') {
+            joined.push_str(begun);
+            continue;
+        }
+        joined.push_str(line);
+        let split = joined.find(['=', ':']).ok_or(at + 1)?;
+        properties.push((
+            joined[..split].trim().to_owned(),
+            joined[split + 1..].trim().to_owned(),
+        ));
+        joined.clear();
+    }
+    // A last line that promised another one is a line all the same.
+    if !joined.is_empty() {
+        let split = joined.find(['=', ':']).ok_or(text.lines().count())?;
+        properties.push((
+            joined[..split].trim().to_owned(),
+            joined[split + 1..].trim().to_owned(),
+        ));
+    }
+    Ok(properties)
+}
+
 /// Whether this is the broker's name for a default of topics, as `log.retention.hours`.
 fn is_log_default(name: &str) -> bool {
     let mut synonyms = flumen_log::config::TOPIC_CONFIGS
@@ -413,6 +448,23 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let error = BrokerConfig::from_properties([("num.partitons", "3")]).unwrap_err();
         assert_eq!(error, ConfigError::Unknown("num.partitons".to_owned()));
+    }
+
+    #[test]
+    fn properties_are_read_as_java_reads_them() {
+        let text = "# comment\n! another\n\n a = 1\nb:two\nc=one \\\n  two\nlast=x\\";
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(
+            parse_properties(text),
+            Ok(vec![
+                pair("a", "1"),
+                pair("b", "two"),
+                pair("c", "one two"),
+                pair("last", "x")
+            ])
+        );
+        assert_eq!(parse_properties("a=1\nnothing"), Err(2));
+        assert_eq!(parse_properties("nothing\\"), Err(1));
     }
 
     #[test]

@@ -30,6 +30,8 @@ mod dispatch;
 pub mod driver;
 mod error;
 mod flush;
+#[doc(hidden)]
+pub mod fuzz;
 mod handlers;
 mod node;
 pub mod partition;

@@ -74,6 +74,8 @@ mod config;
 mod connection;
 mod consumer;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod metadata;
 mod producer;
 mod runtime;

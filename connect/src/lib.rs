@@ -82,6 +82,8 @@ pub mod config;
 pub mod converter;
 pub mod dead_letter;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod offsets;
 mod outbox;
 mod pending;

@@ -260,7 +260,6 @@ impl Worker {
         &self.0.registry
     }
 
-    #[cfg(test)]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }

@@ -60,7 +60,7 @@ impl OffsetIndex {
     fn decode(&self, entry: [u8; 8]) -> OffsetPosition {
         let (offset, position) = (u32_at(&entry, 0), u32_at(&entry, 4));
         OffsetPosition {
-            offset: self.base_offset + i64::from(offset),
+            offset: self.base_offset.saturating_add(i64::from(offset)),
             position: u64::from(position),
         }
     }
@@ -154,7 +154,9 @@ impl TimeIndex {
         let timestamp = i64::from_be_bytes(entry[..8].try_into().expect("eight bytes"));
         TimestampOffset {
             timestamp,
-            offset: self.base_offset + i64::from(u32_at(&entry, 8)),
+            offset: self
+                .base_offset
+                .saturating_add(i64::from(u32_at(&entry, 8))),
         }
     }
 

@@ -60,6 +60,8 @@ pub mod disk;
 pub mod epochs;
 pub mod error;
 pub mod fault_disk;
+#[doc(hidden)]
+pub mod fuzz;
 
 mod checkpoint;
 mod index;

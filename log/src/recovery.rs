@@ -292,7 +292,7 @@ pub(crate) fn read_topic_id(disk: &dyn Disk, dir: &Path) -> io::Result<Option<To
     Ok(checkpoint::read(disk, &dir.join(METADATA_FILE))?.and_then(|bytes| decode_metadata(&bytes)))
 }
 
-fn decode_metadata(bytes: &[u8]) -> Option<TopicId> {
+pub(crate) fn decode_metadata(bytes: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(bytes).ok()?;
     text.lines()
         .find_map(|line| line.strip_prefix("topic_id:"))

@@ -151,7 +151,7 @@ impl Assignor for TaskAssignor {
     }
 }
 
-fn encode(stored: &BTreeSet<TaskId>) -> Bytes {
+pub(crate) fn encode(stored: &BTreeSet<TaskId>) -> Bytes {
     let mut bytes = BytesMut::with_capacity(1 + 8 * stored.len());
     bytes.put_u8(VERSION);
     for task in stored {
@@ -162,7 +162,7 @@ fn encode(stored: &BTreeSet<TaskId>) -> Bytes {
 }
 
 /// What another member has on disk; nothing if its version speaks of it in another way.
-fn decode(user_data: Option<&Bytes>) -> BTreeSet<TaskId> {
+pub(crate) fn decode(user_data: Option<&Bytes>) -> BTreeSet<TaskId> {
     let Some((&VERSION, mut tasks)) = user_data.and_then(|data| data.split_first()) else {
         return BTreeSet::new();
     };

@@ -39,6 +39,8 @@ mod commit;
 mod config;
 pub mod dataflow;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod grouped;
 mod kstream;
 mod ktable;

@@ -21,10 +21,15 @@ pub(crate) fn seeded_run(test: &str, number: u64) -> Random {
     });
     let seed = seed + if given.is_some() { number } else { 0 };
     println!("{test}: SEED={seed}");
-    Random(seed)
+    Random::new(seed)
 }
 
 impl Random {
+    /// The generator of that seed.
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
     /// A number in `[0, bound)`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

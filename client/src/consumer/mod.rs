@@ -31,6 +31,7 @@ pub use assignor::{
 pub use fetched::FetchedRecords;
 pub use lookup::OffsetAndTimestamp;
 pub use record::{ConsumerGroupMetadata, ConsumerRecord, OffsetAndMetadata, Poll};
+pub(crate) use subscription::{decode_assignment, decode_subscription};
 
 use crate::client::{Client, Lane};
 use crate::config::{ConsumerConfig, Isolation, OffsetReset};

@@ -11,6 +11,7 @@ use flumen_protocol::message::transaction_log_value::PartitionsSchema;
 use flumen_protocol::message::{TransactionLogKey, TransactionLogValue};
 
 use super::{NO_PRODUCER_EPOCH, Transaction, TxnState};
+use crate::cluster::controller::is_too_long;
 
 /// What a transactional id writes; `None` is a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +131,9 @@ fn decode_value(bytes: Bytes) -> Result<Option<Transaction>, DecodeError> {
         .and_then(|(_, bytes)| bytes.first_chunk::<2>())
         .map(|bytes| i16::from_be_bytes(*bytes));
     let mut partitions = BTreeSet::new();
-    for topic in value.transaction_partitions.unwrap_or_default() {
+    // No topic has a longer name: a record that says so would be copied once per partition.
+    let topics = value.transaction_partitions.unwrap_or_default();
+    for topic in topics.iter().filter(|topic| !is_too_long(&topic.topic)) {
         partitions.extend(
             topic
                 .partition_ids

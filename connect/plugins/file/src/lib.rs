@@ -5,6 +5,8 @@
 
 mod csv;
 mod disk;
+#[doc(hidden)]
+pub mod fuzz;
 mod journal;
 mod lines;
 mod position;

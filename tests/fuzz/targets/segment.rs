@@ -1,0 +1,4 @@
+//! libFuzzer's door to the entry `segment`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| flumen_fuzz::entries::run("segment", bytes));
