@@ -39,7 +39,7 @@ pub(crate) fn join_request(member_id: &str) -> JoinGroupRequest {
     }
 }
 
-fn sync_request(
+pub(crate) fn sync_request(
     member_id: &str,
     generation_id: i32,
     assignments: &[(&str, &'static str)],
@@ -121,7 +121,7 @@ async fn sync(client: &mut Wire, request: &SyncGroupRequest) -> SyncGroupRespons
     client.call(5, request).await
 }
 
-async fn heartbeat(client: &mut Wire, member_id: &str, generation_id: i32) -> ErrorCode {
+pub(crate) async fn heartbeat(client: &mut Wire, member_id: &str, generation_id: i32) -> ErrorCode {
     let request = HeartbeatRequest {
         group_id: GROUP.to_owned(),
         generation_id,
@@ -132,7 +132,7 @@ async fn heartbeat(client: &mut Wire, member_id: &str, generation_id: i32) -> Er
 }
 
 /// Two members in a stable generation; the first one leads.
-async fn two_members(world: &World) -> (Wire, Wire, String, String, i32) {
+pub(crate) async fn two_members(world: &World) -> (Wire, Wire, String, String, i32) {
     let (mut one, mut two) = (world.client_with_topic("t", 1).await, world.client().await);
     let first = join(&mut one, "").await;
     assert_eq!(
@@ -179,7 +179,7 @@ async fn two_members(world: &World) -> (Wire, Wire, String, String, i32) {
 }
 
 #[tokio::test]
-async fn two_members_share_a_group_and_its_offsets_survive_a_restart() {
+pub(crate) async fn two_members_share_a_group_and_its_offsets_survive_a_restart() {
     let mut world = World::start(&[]).await;
     let (mut one, _two, leader, follower, generation) = two_members(&world).await;
     let committed_now = one.call(7, &commit_request(&leader, generation, 42)).await;

@@ -145,6 +145,12 @@ impl Wire {
             .expect("an answer or the end of the connection in time")
     }
 
+    /// Whether anything has come that was not looked at yet.
+    pub(crate) fn has_answer(&mut self) -> bool {
+        let _nothing_yet = self.socket.try_read_buf(&mut self.inbox);
+        !self.inbox.is_empty()
+    }
+
     /// The next response, which must be to a request of this type.
     pub(crate) async fn receive<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
         let frame = self

@@ -166,7 +166,7 @@ impl Finisher {
     /// Appends one marker; to a partition of `__consumer_offsets` through its machine, which must see it.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC_OR_PARTITION`, or the log's refusal.
+    /// `UNKNOWN_TOPIC_OR_PARTITION`; `KAFKA_STORAGE_ERROR` if the partition exists and its log could not be opened; the log's refusal.
     pub(super) fn append(
         &self,
         name: &TopicPartition,
@@ -176,12 +176,8 @@ impl Finisher {
         if name.topic == OFFSETS_TOPIC {
             return self.groups.write_marker(name.partition, marker, version);
         }
-        let partition = self
-            .world
-            .parts
-            .partitions
-            .get(name)
-            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partitions = &self.world.parts.partitions;
+        let partition = partitions.opened(&name.topic, name.partition)?;
         let epoch = partition.leader_epoch();
         let how = AppendAs::Marker {
             leader_epoch: epoch,

@@ -106,7 +106,8 @@ impl Commit {
 
     /// It is on disk already.
     pub(crate) fn is_done(&self) -> bool {
-        self.partition.high_watermark() >= self.upto
+        // G-2: what a later epoch committed at these offsets may be something else.
+        self.partition.high_watermark() >= self.upto && self.partition.leader_epoch() == self.epoch
     }
 
     /// Waits until it is.
@@ -492,3 +493,51 @@ pub(crate) fn replay<M: Machine>(
 
 /// No batch of an internal topic is larger: a segment is not.
 const REPLAY_BATCH_BYTES_MAX: usize = 100 << 20;
+
+#[cfg(test)]
+mod tests {
+    use flumen_log::LogConfig;
+    use flumen_log::dir::{Identity, LogDir};
+    use flumen_log::disk::OsDisk;
+    use flumen_protocol::id::{TopicId, TopicPartition};
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::flush::FlushConductor;
+    use crate::partition::PartitionParts;
+    use crate::partition::leader::Durability;
+
+    /// G-2 (KAFKA-20634): a high watermark of a later epoch says nothing of what was written in an earlier one.
+    #[test]
+    fn what_another_epoch_committed_completes_nothing() {
+        let temp = tempfile::TempDir::new().unwrap();
+        let identity = Identity {
+            cluster_id: "cluster".to_owned(),
+            node_id: 1,
+            directory_id: TopicId([1; 16]),
+        };
+        let dir = LogDir::open(Arc::new(OsDisk::default()), temp.path(), &identity).unwrap();
+        let name = TopicPartition::new("__consumer_offsets", 0);
+        let log = dir.open_log(&name, None, LogConfig::default()).unwrap();
+        let partition = Partition::new(PartitionParts {
+            name,
+            topic_id: TopicId([2; 16]),
+            leader_epoch: 3,
+            log,
+            durability: Durability::Flushed,
+            flush: FlushConductor::new(1),
+        });
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        batch.push(1_000, None, Some(b"value"), &[]);
+        partition
+            .append(batch.build(), &AppendAs::coordinator(3), 1_000)
+            .unwrap();
+        partition.on_flushed(partition.log().flush().unwrap());
+        assert_eq!(partition.high_watermark(), 1);
+        for (epoch, expected) in [(3, Ok(())), (2, Err(ErrorCode::NotCoordinator))] {
+            let commit = Commit::new(Arc::clone(&partition), epoch, 1);
+            assert_eq!(commit.is_done(), expected.is_ok());
+            assert_eq!(commit.done().now_or_never(), Some(expected));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Answers wait for the disk: produce, group commits, transactions.
+
+use flumen_protocol::codec::Request;
+use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::message::{
+    ApiVersionsRequest, EndTxnRequest, InitProducerIdRequest, OffsetCommitRequest, ProduceRequest,
+};
+
+use crate::groups::commit_request;
+use crate::held::HeldTasks;
+use crate::support::{Wire, World, batch, produce_request};
+
+/// Asks, while no flush ends; answered only after they do.
+async fn answer_waits<R: Request>(
+    world: &World,
+    held: &HeldTasks,
+    version: i16,
+    request: &R,
+) -> R::Response {
+    let (mut client, mut other) = (world.client().await, world.client().await);
+    held.hold_blocking();
+    client.send(version, request).await;
+    while held.waiting() == 0 {
+        other.call(3, &ApiVersionsRequest::default()).await;
+    }
+    // It is written, and its flush waits: so does the answer, however often others are answered.
+    for _ in 0..20 {
+        other.call(3, &ApiVersionsRequest::default()).await;
+    }
+    assert!(!client.has_answer(), "{}", R::NAME);
+    held.release();
+    client.receive::<R>(version).await.1
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_it_is_on_disk() {
+    let (drivers, held) = HeldTasks::machine();
+    let world = World::start_on(Vec::new(), drivers).await;
+    let mut client: Wire = world.client_with_topic("t", 1).await;
+    for acks in [-1, 1] {
+        let request = produce_request("t", 0, acks, batch(&["a"]));
+        let answer = answer_waits::<ProduceRequest>(&world, &held, 9, &request).await;
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+    }
+    // The internal topics are made by what is not measured.
+    client.call(7, &commit_request("", -1, 1)).await;
+    let request = commit_request("", -1, 2);
+    let answer = answer_waits::<OffsetCommitRequest>(&world, &held, 7, &request).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+
+    let init = InitProducerIdRequest {
+        transactional_id: Some("pay".to_owned()),
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    client.call(4, &init).await;
+    let started = answer_waits::<InitProducerIdRequest>(&world, &held, 4, &init).await;
+    assert_eq!(started.error_code, 0);
+    let end = EndTxnRequest {
+        transactional_id: "pay".to_owned(),
+        producer_id: started.producer_id,
+        producer_epoch: started.producer_epoch,
+        committed: false,
+        ..Default::default()
+    };
+    let ended = answer_waits::<EndTxnRequest>(&world, &held, 5, &end).await;
+    assert_eq!(ErrorCode::from_code(ended.error_code), ErrorCode::None);
+}
