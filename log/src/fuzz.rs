@@ -19,7 +19,7 @@ pub fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         disk.create_dir(dir)?;
     }
-    checkpoint::replace(disk, path, bytes)
+    Ok(checkpoint::replace(disk, path, bytes)?)
 }
 
 fn disk_with(name: &str, bytes: &[u8]) -> (Arc<dyn Disk>, std::path::PathBuf) {
@@ -73,7 +73,7 @@ pub fn txn_index(bytes: &[u8]) -> io::Result<()> {
     })?;
     assert!(seen <= bytes.len() / 34, "an entry is 34 bytes");
     index.truncate_to_offset(1_000)?;
-    index.save()
+    Ok(index.save()?)
 }
 
 /// A producer snapshot. What can be read is written and read again.
