@@ -52,10 +52,14 @@ fn identity(core: &Core) -> Result<Identity, ClientError> {
         .ok_or_else(|| ClientError::invalid("producer", "init_transactions was not called"))
 }
 
-pub(super) async fn init_transactions(shared: &Shared) -> Result<(), ClientError> {
+pub(super) async fn init_transactions(
+    shared: &Shared,
+    earlier: Option<(i64, i16)>,
+) -> Result<(), ClientError> {
     let _one_at_a_time = shared.ending.lock().await;
     let id = transaction(&mut shared.core.lock())?.id().to_owned();
-    let identity = init_producer_id(shared, &id, None)
+    let earlier = earlier.map(|(producer_id, epoch)| Identity { producer_id, epoch });
+    let identity = init_producer_id(shared, &id, earlier)
         .await
         .inspect_err(|error| note(shared, error))?;
     let coordinator = coordinator_of(shared, &id).await?;

@@ -288,7 +288,16 @@ impl Producer {
     /// [`ClientError::Invalid`]: no transactional id. [`ClientError::Fenced`], [`ClientError::Unauthorized`]: final.
     /// [`ClientError::Unavailable`], [`ClientError::Timeout`]: call again.
     pub async fn init_transactions(&self) -> Result<(), ClientError> {
-        coordinator::init_transactions(&self.handle.shared).await
+        coordinator::init_transactions(&self.handle.shared, None).await
+    }
+
+    /// The same for a producer that goes on for an `earlier` one of this process, and only for it: refused if anybody has initialised the
+    /// transactional id since. `earlier` is the last [`Producer::producer_id`] that was seen of it. Source: KIP-360.
+    ///
+    /// # Errors
+    /// As [`Producer::init_transactions`]; [`ClientError::Fenced`]: somebody has taken over.
+    pub async fn init_transactions_after(&self, earlier: (i64, i16)) -> Result<(), ClientError> {
+        coordinator::init_transactions(&self.handle.shared, Some(earlier)).await
     }
 
     /// Opens a transaction: what is sent from now on becomes visible to `read_committed` consumers all at once, or never.

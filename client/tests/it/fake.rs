@@ -274,7 +274,8 @@ impl Fake {
             ApiKey::ApiVersions => cluster.api_versions(call),
             ApiKey::Metadata => call.reply::<MetadataRequest>(&cluster.metadata()),
             ApiKey::InitProducerId => {
-                call.reply::<InitProducerIdRequest>(&cluster.init_producer_id(call))
+                let response = cluster.init_producer_id(call, &call.read(reader));
+                call.reply::<InitProducerIdRequest>(&response)
             }
             ApiKey::FindCoordinator => call.reply::<FindCoordinatorRequest>(&find_coordinator(
                 &call.read(reader),
@@ -460,8 +461,17 @@ impl Cluster {
         }
     }
 
-    fn init_producer_id(&mut self, call: Call) -> InitProducerIdResponse {
-        if let Some(Fault::Refuse(code)) = call.fault {
+    fn init_producer_id(
+        &mut self,
+        call: Call,
+        request: &InitProducerIdRequest,
+    ) -> InitProducerIdResponse {
+        let replaced = request.producer_epoch >= 0 && request.producer_epoch != self.epoch;
+        let refused = match call.fault {
+            Some(Fault::Refuse(code)) => Some(code),
+            _ => replaced.then_some(ErrorCode::ProducerFenced),
+        };
+        if let Some(code) = refused {
             return InitProducerIdResponse {
                 error_code: code.code(),
                 ..Default::default()

@@ -77,6 +77,23 @@ async fn a_coordinator_that_is_lost_as_soon_as_it_gave_the_id_is_looked_for_agai
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_goes_on_for_an_earlier_producer_is_fenced_by_a_successor_in_between() {
+    let fake = Fake::new(1);
+    let client = fake.client().await;
+    let earlier = begun(&client).await.producer_id().unwrap();
+    let config = ProducerConfig::transactional("tx");
+    let producer = Producer::new(&client, config.clone()).await.unwrap();
+    producer.init_transactions_after(earlier).await.unwrap();
+    let before = producer.producer_id().unwrap();
+    assert_eq!(before, (40, 1));
+    begun(&client).await;
+    let producer = Producer::new(&client, config).await.unwrap();
+    let refused = producer.init_transactions_after(before).await.unwrap_err();
+    assert!(refused.is_fenced(), "{refused}");
+    assert!(producer.begin_transaction().unwrap_err().is_fenced());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_transaction_asks_nobody() {
     let fake = Fake::new(1);
     let producer = begun(&fake.client().await).await;
