@@ -19,6 +19,26 @@ const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Kafka's default max.message.bytes is 1 MiB.
 const BATCH_BYTES_MAX: usize = 1_000_000;
+/// Below this a topic that still refuses is one that takes nothing.
+const BATCH_BYTES_MIN: usize = 512;
+
+/// How large a batch may be: as much as any topic takes by default, less where a topic takes less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchLimit(usize);
+
+impl Default for BatchLimit {
+    fn default() -> BatchLimit {
+        BatchLimit(BATCH_BYTES_MAX)
+    }
+}
+
+impl BatchLimit {
+    /// The next one to try after a batch was refused for its size; `None`: it is not the batches, it is their records.
+    pub(crate) fn smaller(self) -> Option<BatchLimit> {
+        let half = self.0.min(2 * BLOCK_BYTES) / 2;
+        (half >= BATCH_BYTES_MIN).then_some(BatchLimit(half))
+    }
+}
 
 /// A record in bytes.
 #[derive(Debug, Clone)]
@@ -62,14 +82,16 @@ struct Target {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     compression: Compression,
+    limit: BatchLimit,
     targets: BTreeMap<Arc<str>, Target>,
     positions: BTreeMap<String, String>,
 }
 
 impl Outbox {
-    pub(crate) fn new(compression: Compression) -> Outbox {
+    pub(crate) fn new(compression: Compression, limit: BatchLimit) -> Outbox {
         Outbox {
             compression,
+            limit,
             targets: BTreeMap::new(),
             positions: BTreeMap::new(),
         }
@@ -120,7 +142,8 @@ impl Outbox {
         let slot = &mut target.blocks[usize::try_from(partition).expect("not negative")];
         let compression = self.compression;
         // A batch beyond max.message.bytes is refused as a whole, so a large record goes into a block of its own.
-        let before = slot.take_if(|block| block.size_bytes() + record.size() > BATCH_BYTES_MAX);
+        let BatchLimit(most) = self.limit;
+        let before = slot.take_if(|block| block.size_bytes() + record.size() > most);
         let block =
             slot.get_or_insert_with(|| RecordBlock::with_capacity(compression, BLOCK_BYTES + 4096));
         let headers: Vec<(&[u8], Option<&[u8]>)> = record
@@ -232,7 +255,7 @@ mod tests {
     #[test]
     fn records_without_a_key_go_round_in_runs_and_a_key_stays() {
         let topic: Arc<str> = "t".into();
-        let mut outbox = Outbox::new(Compression::None);
+        let mut outbox = Outbox::new(Compression::None, BatchLimit::default());
         outbox.learn(&topic, 3);
         for _ in 0..350 {
             assert!(outbox.push(&topic, &record(None, 1)).unwrap().is_none());
@@ -256,9 +279,30 @@ mod tests {
     }
 
     #[test]
+    fn batches_get_smaller_until_every_record_has_its_own() {
+        let topic: Arc<str> = "t".into();
+        let mut limit = Some(BatchLimit::default());
+        let mut largest = Vec::new();
+        while let Some(now) = limit {
+            let mut outbox = Outbox::new(Compression::None, now);
+            outbox.learn(&topic, 1);
+            let mut blocks = Vec::new();
+            for _ in 0..4_000 {
+                blocks.extend(outbox.push(&topic, &record(None, 400)).unwrap());
+            }
+            blocks.extend(outbox.finish().0);
+            largest.extend(blocks.iter().map(|full| full.block.len()).max());
+            limit = now.smaller();
+        }
+        assert!(largest.is_sorted_by(|before, after| before >= after));
+        assert_eq!((largest[0] > 600, largest.last()), (true, Some(&1)));
+        assert_eq!(largest.len(), 11);
+    }
+
+    #[test]
     fn a_block_is_given_back_when_it_is_full_and_the_last_position_counts() {
         let topic: Arc<str> = "t".into();
-        let mut outbox = Outbox::new(Compression::None);
+        let mut outbox = Outbox::new(Compression::None, BatchLimit::default());
         outbox.learn(&topic, 1);
         assert!(
             outbox

@@ -109,6 +109,7 @@ async fn session(
     };
     let partitions = assigned(parts, share.mine).await?;
     parts.ensure_dead_letter_topic().await?;
+    parts.confirm_place().await?;
     parts
         .seen
         .lock()

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flumen_client::{Admin, NewTopic, Producer, ProducerConfig, ProducerRecord};
+use flumen_client::{Admin, ClientError, NewTopic, Producer, ProducerConfig, ProducerRecord};
 use flumen_planted::{Bug, planted};
+use flumen_protocol::error_code::ErrorCode;
 
 use crate::dead_letter::{DeadLetter, Stage};
-use crate::error::TaskError;
+use crate::error::{Cause, TaskError};
 use crate::offsets::Positions;
-use crate::outbox::{Encoded, Full, Open, Outbox, Rule};
+use crate::outbox::{BatchLimit, Encoded, Full, Open, Outbox, Rule};
 use crate::record::{RejectedInput, SourceBatch, SourcePosition, SourceRecord};
 use crate::runtime;
 use crate::source::{Budget, SourceConnector, SourceContext, SourceTask};
@@ -41,9 +42,11 @@ pub(crate) async fn run(
 ) -> Result<(), TaskError> {
     let mut backoff = parts.backoff();
     let mut trouble = None;
+    let mut limit = BatchLimit::default();
     while !control.stopping() {
         let mut session = Session {
             parts,
+            limit,
             task: connector.task(&parts.settings),
             producer: None,
             outbox: None,
@@ -61,6 +64,13 @@ pub(crate) async fn run(
         let Err(TaskError::Retry { after, cause }) = ended else {
             return ended;
         };
+        if is_too_large(&cause) {
+            // The topic takes less than the usual: time does not help, smaller batches do.
+            match limit.smaller() {
+                Some(smaller) => limit = smaller,
+                None => return Err(TaskError::Fatal(cause)),
+            }
+        }
         if !parts.bears(*trouble.get_or_insert_with(runtime::now)) {
             return Err(TaskError::Fatal(cause));
         }
@@ -77,9 +87,23 @@ pub(crate) async fn run(
     Ok(())
 }
 
+/// A batch was refused because of the topic's `max.message.bytes` or `segment.bytes`.
+fn is_too_large(cause: &Cause) -> bool {
+    let code = cause
+        .downcast_ref::<ClientError>()
+        .and_then(ClientError::code);
+    code.is_some_and(|code| {
+        matches!(
+            ErrorCode::from_code(code),
+            ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge
+        )
+    })
+}
+
 /// From a fence to the next.
 struct Session<'a> {
     parts: &'a TaskParts,
+    limit: BatchLimit,
     task: Box<dyn SourceTask>,
     producer: Option<Producer>,
     outbox: Option<Outbox>,
@@ -100,9 +124,10 @@ impl Session<'_> {
             &parts.connector,
             parts.task,
         ));
-        self.outbox = Some(Outbox::new(config.compression));
+        self.outbox = Some(Outbox::new(config.compression, self.limit));
         let record_bytes_max = config.max_request_bytes.min(1 << 20) - 4096;
         parts.ensure_dead_letter_topic().await?;
+        parts.confirm_place().await?;
         let producer = Producer::new(&parts.client, config)
             .await
             .map_err(client_error)?;

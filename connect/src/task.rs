@@ -3,7 +3,7 @@
 //! Owns [`TaskParts`] and [`Control`]. `supervisor.rs` makes them; `source_task.rs` and `sink_task.rs` run with them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use flumen_client::{Client, ClientError, Compression, Producer, ProducerConfig, ProducerRecord};
@@ -19,10 +19,13 @@ use crate::retry::{Backoff, Tolerance};
 use crate::state::TargetState;
 use crate::status::{State, Status};
 use crate::topics::InternalTopics;
+use crate::worker::Inner;
 
 /// A task and its surroundings.
 #[derive(Clone)]
 pub(crate) struct TaskParts {
+    /// The worker that runs it.
+    pub(crate) worker: Weak<Inner>,
     pub(crate) client: Client,
     pub(crate) topics: Arc<InternalTopics>,
     /// The worker's `group.id`: part of transactional ids.
@@ -89,6 +92,14 @@ impl Control {
 impl TaskParts {
     pub(crate) fn name(&self) -> String {
         format!("{}-{}", self.connector, self.task)
+    }
+
+    /// Makes sure that the worker still has its place; see [`Inner::confirm_place`].
+    pub(crate) async fn confirm_place(&self) -> Result<(), TaskError> {
+        match self.worker.upgrade() {
+            Some(worker) => worker.confirm_place().await,
+            None => Err(TaskError::fatal("the worker ended")),
+        }
     }
 
     pub(crate) fn backoff(&self) -> Backoff {

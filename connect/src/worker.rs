@@ -20,10 +20,11 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::config::Props;
-use crate::error::WorkerError;
+use crate::error::{TaskError, WorkerError};
 use crate::registry::Registry;
 use crate::runtime;
 use crate::state::{StateRecord, TargetState, WorkerState};
+use crate::task::client_error;
 use crate::topics::{InternalTopics, ensure, read_to_end};
 use connector::RunningConnector;
 pub use requests::{ConnectorInfo, ConnectorStatus, Offset, TaskInfo};
@@ -161,6 +162,8 @@ pub(crate) struct Inner {
     changing: tokio::sync::Mutex<()>,
     /// Writes the config topic; `None` after trouble, until the next write.
     writer: tokio::sync::Mutex<Option<Producer>>,
+    /// The producer id and epoch that the writer had last: whoever has a later one has taken this worker's place.
+    place: Mutex<Option<(i64, i16)>>,
     statuses: mpsc::UnboundedSender<(String, Option<String>)>,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
@@ -204,7 +207,7 @@ impl Worker {
             .and_then(|listener| listener.local_addr().ok());
         let worker = Worker::idle(client, config, registry, rest_address);
         let inner = &worker.0;
-        *inner.writer.lock().await = Some(inner.new_writer().await?);
+        *inner.writer.lock().await = Some(inner.new_writer().await.map_err(cluster)?);
         inner.read_state().await?;
         worker.start_all().await;
         if let Some(listener) = listener {
@@ -238,6 +241,7 @@ impl Worker {
             running: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             writer: tokio::sync::Mutex::default(),
+            place: Mutex::default(),
             statuses,
             tasks: Mutex::new(vec![runtime::spawn("connect status writer", status_writer)]),
             config,
@@ -293,14 +297,38 @@ impl Worker {
 }
 
 impl Inner {
-    /// Kafka's name for the id under which one worker of a group writes: `connect-cluster-<group>`.
-    async fn new_writer(&self) -> Result<Producer, WorkerError> {
+    /// Kafka's name for the id under which one worker of a group writes: `connect-cluster-<group>`. The first one of this worker takes the place of an
+    /// earlier worker; the later ones only go on for it, and are fenced if another worker came.
+    async fn new_writer(&self) -> Result<Producer, ClientError> {
         let id = format!("connect-cluster-{}", self.config.group_id);
-        let producer = Producer::new(&self.client, ProducerConfig::transactional(id))
-            .await
-            .map_err(cluster)?;
-        producer.init_transactions().await.map_err(cluster)?;
+        let producer = Producer::new(&self.client, ProducerConfig::transactional(id)).await?;
+        let earlier = *self.place.lock();
+        match earlier {
+            None => producer.init_transactions().await?,
+            Some(earlier) => producer.init_transactions_after(earlier).await?,
+        }
+        *self.place.lock() = producer.producer_id();
         Ok(producer)
+    }
+
+    /// Makes sure that no other worker has taken this one's place: a process that stood still does not know. Asked before a task claims anything, since a
+    /// claim would fence the successor's task.
+    ///
+    /// # Errors
+    /// [`TaskError::Fenced`]: one has. [`TaskError::Retry`]: nobody can tell now.
+    pub(crate) async fn confirm_place(&self) -> Result<(), TaskError> {
+        let mut writer = self.writer.lock().await;
+        match self.new_writer().await {
+            Ok(producer) => *writer = Some(producer),
+            Err(error) if error.is_fenced() => {
+                return Err(TaskError::Fenced(format!(
+                    "another worker of group {} has taken the place of this one ({error})",
+                    self.config.group_id
+                )));
+            }
+            Err(error) => return Err(client_error(error)),
+        }
+        Ok(())
     }
 
     async fn read_state(&self) -> Result<(), WorkerError> {
@@ -320,7 +348,7 @@ impl Inner {
         let mut writer = self.writer.lock().await;
         let producer = match writer.take() {
             Some(producer) => producer,
-            None => self.new_writer().await?,
+            None => self.new_writer().await.map_err(cluster)?,
         };
         let written = async {
             producer.begin_transaction()?;
@@ -336,6 +364,7 @@ impl Inner {
         };
         match written.await {
             Ok(()) => {
+                *self.place.lock() = producer.producer_id();
                 *writer = Some(producer);
                 let mut state = self.state.lock();
                 records.into_iter().for_each(|record| state.apply(record));
@@ -344,7 +373,7 @@ impl Inner {
             Err(error) => {
                 // Whether a commit without an answer took place is read, not guessed: a fence settles it first.
                 if !error.is_fenced() {
-                    *writer = Some(self.new_writer().await?);
+                    *writer = Some(self.new_writer().await.map_err(cluster)?);
                     self.read_state().await?;
                 } else {
                     *writer = Some(producer);

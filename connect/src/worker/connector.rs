@@ -253,6 +253,7 @@ async fn plan(
         let (key_converter, value_converter) =
             worker.converters(&config).map_err(TaskError::fatal)?;
         let parts = TaskParts {
+            worker: Arc::downgrade(&worker),
             client: worker.client.clone(),
             topics: Arc::new(worker.config.topics.clone()),
             group_id: worker.config.group_id.clone(),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::application::serve_if_child;
-use super::world::{PATIENT, World};
+use super::world::{Conditions, PATIENT, World};
 use crate::random::{self, Random};
 use crate::streams::runtime;
 
@@ -73,6 +73,24 @@ impl World {
             }
         }
     }
+}
+
+#[test]
+fn a_topic_that_takes_small_batches_only_gets_small_ones() {
+    serve_if_child();
+    let test = "pipeline::kills::a_topic_that_takes_small_batches_only_gets_small_ones";
+    let mut random = random::seeded(test);
+    let conditions = Conditions {
+        batch_bytes: 5_000,
+        ..PATIENT
+    };
+    runtime().block_on(async {
+        let Some(mut world) = World::start(test, conditions).await else {
+            return;
+        };
+        world.input.write(&mut random, 2_000);
+        world.outcome_is_exact().await;
+    });
 }
 
 #[test]

@@ -74,26 +74,29 @@ impl Input {
     }
 }
 
-/// How long things may take before somebody gives them up.
+/// How long things may take before somebody gives them up, and how much fits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct Conditions {
     /// Of the broker, with a transaction of the application.
     pub(crate) transaction: Duration,
     /// Of the source, with a batch that is not acknowledged.
     pub(crate) delivery: Duration,
+    /// `max.message.bytes` of the first topic.
+    pub(crate) batch_bytes: usize,
 }
 
 /// Nobody gives up anything while a test runs.
-pub(crate) const PATIENT: Patience = Patience {
+pub(crate) const PATIENT: Conditions = Conditions {
     transaction: FOR_EVER,
     delivery: FOR_EVER,
+    batch_bytes: 1 << 20,
 };
 
 /// Everything that runs.
 #[derive(Debug)]
 pub(crate) struct World {
     test: &'static str,
-    patience: Patience,
+    conditions: Conditions,
     pub(crate) worker: Worker,
     pub(crate) application: Application,
     pub(crate) postgres: Postgres,
@@ -106,28 +109,30 @@ pub(crate) struct World {
 
 impl World {
     /// Starts all parts; `None` where PostgreSQL is missing. `test` is the full name of the test.
-    pub(crate) async fn start(test: &'static str, patience: Patience) -> Option<World> {
+    pub(crate) async fn start(test: &'static str, conditions: Conditions) -> Option<World> {
         let postgres = Postgres::start()?;
         let client = postgres.client().await;
         let table = "CREATE TABLE totals (account text, seq bigint, total bigint)";
         client.batch_execute(table).await.expect("a table");
-        let server = Server::with(&["log.segment.bytes=262144"]);
+        let server = Server::with(&["log.segment.bytes=1048576"]);
         let address = server.address();
-        let topics = ["entries", "totals"].map(|topic| NewTopic::new(topic, PARTITIONS));
+        let mut topics = ["entries", "totals"].map(|topic| NewTopic::new(topic, PARTITIONS));
+        let batch_bytes = conditions.batch_bytes.to_string();
+        topics[0] = topics[0].clone().config("max.message.bytes", batch_bytes);
         let admin = Admin::new(&connect(&address).await);
         admin.ensure_topics(&topics).await.expect("topics");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let input = Input::new(folder.path().join("entries.csv"));
         let output = folder.path().join("totals.jsonl");
         let files = [input.path.as_path(), output.as_path()];
-        let connectors = connectors(folder.path(), files, &postgres.url(), patience);
+        let connectors = connectors(folder.path(), files, &postgres.url(), conditions);
         let log = folder.path().join("worker.log");
         let state = folder.path().join("state");
         Some(World {
             test,
-            patience,
+            conditions,
             worker: Worker::start(&address, &connectors, &log),
-            application: Application::start(test, &address, &state, patience.transaction),
+            application: Application::start(test, &address, &state, conditions.transaction),
             postgres,
             server,
             input,
@@ -147,7 +152,7 @@ impl World {
     pub(crate) fn another_application(&self, folder: &str) -> Application {
         let folder = self.folder.path().join(folder);
         let address = self.server.address();
-        Application::start(self.test, &address, &folder, self.patience.transaction)
+        Application::start(self.test, &address, &folder, self.conditions.transaction)
     }
 
     /// Rows in the sink's table so far; 0 while the database is away.
@@ -376,7 +381,7 @@ fn connectors(
     folder: &Path,
     [input, output]: [&Path; 2],
     postgres: &str,
-    patience: Patience,
+    conditions: Conditions,
 ) -> Vec<PathBuf> {
     let string = "org.apache.kafka.connect.storage.StringConverter";
     let source = format!(
@@ -386,7 +391,7 @@ fn connectors(
          producer.override.transaction.timeout.ms={}\nproducer.override.delivery.timeout.ms={}\n",
         input.display(),
         FOR_EVER.as_millis(),
-        patience.delivery.as_millis()
+        conditions.delivery.as_millis()
     );
     let sink = |name: &str| {
         format!(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::application::{APPLICATION, FOR_EVER, serve_if_child};
 use super::worker::Worker;
-use super::world::{PATIENT, Patience, SINKS, SOURCE, World, until};
+use super::world::{Conditions, PATIENT, SINKS, SOURCE, World, until};
 use crate::random::{self, Random};
 use crate::streams::runtime;
 
@@ -107,16 +107,50 @@ fn a_worker_that_comes_back_to_a_database_that_crashed_is_fenced_there_too() {
     zombie_worker(test, Meanwhile::PostgresDies);
 }
 
+#[test]
+fn a_worker_that_stood_still_while_it_was_starting_again_does_not_take_its_place_again() {
+    serve_if_child();
+    let test = "pipeline::zombies::a_worker_that_stood_still_while_it_was_starting_again_does_not_take_its_place_again";
+    let mut random = random::seeded(test);
+    let conditions = Conditions {
+        delivery: Duration::from_millis(300),
+        ..PATIENT
+    };
+    runtime().block_on(async {
+        let Some(mut world) = World::start(test, conditions).await else {
+            return;
+        };
+        world.at_work(&mut random).await;
+        world.server.kill();
+        until("the source gives its transaction up", async || {
+            world.input.write(&mut random, 10);
+            let said = world.worker.log();
+            let gave_up = said.contains("starting again from the last commit");
+            gave_up.then_some(()).ok_or(said)
+        })
+        .await;
+        world.worker.freeze();
+        world.server.restart();
+        let successor = world.another_worker("successor.log");
+        let zombie = std::mem::replace(&mut world.worker, successor);
+        world.input.write(&mut random, 100);
+        world.drained().await;
+        zombie.thaw();
+        world.is_fenced(&zombie, &mut random).await;
+        world.outcome_is_exact().await;
+    });
+}
+
 /// The successor has the identity of the old process and an empty state folder, as after a failover to another machine.
 fn zombie_application(test: &'static str, meanwhile: Meanwhile, transaction: Duration) {
     serve_if_child();
     let mut random = random::seeded(test);
-    let patience = Patience {
+    let conditions = Conditions {
         transaction,
         ..PATIENT
     };
     runtime().block_on(async {
-        let Some(mut world) = World::start(test, patience).await else {
+        let Some(mut world) = World::start(test, conditions).await else {
             return;
         };
         world.at_work(&mut random).await;
