@@ -1,4 +1,4 @@
-//! `flumen group list|describe`: who is in a group and how far behind it is.
+//! `flumen group list|describe|reset|delete|delete-offsets`: who is in a group, how far behind it is, and where it goes on.
 
 use clap::Subcommand;
 use flumen::client::{Admin, Isolation, OffsetSpec, TopicPartition};
@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::Common;
 use crate::error::{CliError, Exit};
 use crate::output::Rows;
+use crate::reset::Reset;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Group {
@@ -16,6 +17,26 @@ pub(crate) enum Group {
     Describe {
         /// The group's id
         group: String,
+    },
+    /// Set where a group goes on; shows what would change, and does it with --execute
+    Reset(Reset),
+    /// Delete a group that nobody is in, with its offsets
+    Delete {
+        /// The group's id
+        group: String,
+        /// Do it; without this nothing is changed
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Delete what a group has committed in a topic that it no longer reads
+    DeleteOffsets {
+        /// The group's id
+        group: String,
+        /// The topic
+        topic: String,
+        /// Do it; without this nothing is changed
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -120,9 +141,33 @@ impl Group {
                 }
                 common.output.print(&described);
             }
+            Group::Reset(reset) => reset.run(common).await?,
+            Group::Delete { group, yes } => {
+                let count = admin.group_offsets(&group).await?.len();
+                confirmed(yes, &format!("group {group} with {count} offsets"))?;
+                admin.delete_group(&group).await?;
+                eprintln!("deleted group {group}");
+            }
+            Group::DeleteOffsets { group, topic, yes } => {
+                let mut offsets = admin.group_offsets(&group).await?;
+                offsets.retain(|at, _| at.topic == topic);
+                let what = format!("{} offsets of group {group} in {topic}", offsets.len());
+                confirmed(yes, &what)?;
+                let partitions: Vec<TopicPartition> = offsets.into_keys().collect();
+                admin.delete_group_offsets(&group, &partitions).await?;
+                eprintln!("deleted {what}");
+            }
         }
         Ok(())
     }
+}
+
+fn confirmed(yes: bool, what: &str) -> Result<(), CliError> {
+    if yes {
+        return Ok(());
+    }
+    let error = CliError::new(Exit::Usage, format!("{what}: nothing was deleted"));
+    Err(error.next("add --yes to delete"))
 }
 
 /// Members, offsets and lag of a group.

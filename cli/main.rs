@@ -12,11 +12,14 @@ mod consume;
 mod dev;
 mod error;
 mod group;
+mod log;
 mod output;
 mod produce;
+mod reset;
 mod server;
 mod streams;
 mod topic;
+mod transaction;
 
 use std::process::ExitCode;
 
@@ -83,7 +86,7 @@ enum Command {
         #[command(subcommand)]
         command: server::Server,
     },
-    /// Create, list, describe and delete topics
+    /// Create, list, describe, change and delete topics
     Topic {
         #[command(subcommand)]
         command: topic::Topic,
@@ -92,10 +95,20 @@ enum Command {
     Produce(produce::Produce),
     /// Read a topic to standard output
     Consume(consume::Consume),
-    /// List and describe consumer groups, with their lag
+    /// List, describe, reset and delete consumer groups
     Group {
         #[command(subcommand)]
         command: group::Group,
+    },
+    /// Look at transactions, and end those that hang
+    Transaction {
+        #[command(subcommand)]
+        command: transaction::Transaction,
+    },
+    /// Look at what lies on the brokers' disks
+    Log {
+        #[command(subcommand)]
+        command: log::Log,
     },
     /// Run a Connect worker
     Connect {
@@ -128,6 +141,8 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
         Command::Produce(command) => command.run(common).await,
         Command::Consume(command) => command.run(common).await,
         Command::Group { command } => command.run(common).await,
+        Command::Transaction { command } => command.run(common).await,
+        Command::Log { command } => command.run(common).await,
         Command::Connect { command } => command.run(common).await,
         Command::Streams { command } => command.run(common).await,
         Command::Bench { command } => command.run(common).await,

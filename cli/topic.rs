@@ -1,9 +1,9 @@
-//! `flumen topic create|list|describe|delete`.
+//! `flumen topic create|list|describe|configs|alter|delete-records|delete`.
 
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
-use flumen::client::{Admin, ConfigResource, NewTopic};
+use flumen::client::{Admin, ConfigChange, ConfigResource, NewTopic, TopicPartition};
 use serde::Serialize;
 
 use crate::Common;
@@ -37,6 +37,42 @@ pub(crate) enum Topic {
         /// The topic
         name: String,
     },
+    /// Show every option of a topic: its value, where that comes from, and what it means
+    Configs {
+        /// The topic
+        name: String,
+    },
+    /// Change options, or add partitions
+    Alter {
+        /// The topic
+        name: String,
+        /// An option as name=value; may be repeated
+        #[arg(long = "set", short, value_parser = key_value)]
+        set: Vec<(String, String)>,
+        /// An option that is to go back to its default; may be repeated
+        #[arg(long = "unset", short)]
+        unset: Vec<String>,
+        /// How many partitions it is to have in all. Keys that come from now on may go elsewhere than before
+        #[arg(long, short)]
+        partitions: Option<i32>,
+        /// Only check whether it could be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete the oldest records, up to an offset
+    DeleteRecords {
+        /// The topic
+        name: String,
+        /// First offset that stays, or `end`
+        #[arg(long, value_parser = offset_or_end)]
+        before: i64,
+        /// A partition; may be repeated. All, if none is given
+        #[arg(long = "partition", short)]
+        partitions: Vec<i32>,
+        /// Do it; without this nothing is changed
+        #[arg(long)]
+        yes: bool,
+    },
     /// Delete a topic and all its records
     Delete {
         /// The topic
@@ -51,6 +87,78 @@ pub(crate) enum Topic {
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected name=value")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// Stands for the end in DeleteRecords.
+const END: i64 = -1;
+
+fn offset_or_end(text: &str) -> Result<i64, String> {
+    match text {
+        "end" => Ok(END),
+        number => number
+            .parse()
+            .ok()
+            .filter(|offset| *offset >= 0)
+            .ok_or_else(|| "expected an offset, or `end`".to_owned()),
+    }
+}
+
+/// Where the value of an option comes from, by Kafka's codes.
+fn source(code: i8) -> &'static str {
+    match code {
+        1 => "topic",
+        4 => "broker's configuration",
+        5 => "default",
+        _ => "elsewhere",
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Setting {
+    name: String,
+    value: String,
+    source: &'static str,
+    documentation: String,
+}
+
+impl Rows for Vec<Setting> {
+    fn header(&self) -> Vec<&'static str> {
+        vec!["OPTION", "VALUE", "FROM", "MEANING"]
+    }
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |s: &Setting| {
+            let from = s.source.to_owned();
+            vec![
+                s.name.clone(),
+                s.value.clone(),
+                from,
+                s.documentation.clone(),
+            ]
+        };
+        self.iter().map(row).collect()
+    }
+    fn empty(&self) -> &'static str {
+        "no options"
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Trimmed {
+    partition: i32,
+    log_start_offset: i64,
+}
+
+impl Rows for Vec<Trimmed> {
+    fn header(&self) -> Vec<&'static str> {
+        vec!["PARTITION", "BEGINS AT"]
+    }
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |t: &Trimmed| vec![t.partition.to_string(), t.log_start_offset.to_string()];
+        self.iter().map(row).collect()
+    }
+    fn empty(&self) -> &'static str {
+        "no partitions"
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -161,6 +269,40 @@ impl Topic {
                 }
                 common.output.print(&described);
             }
+            Topic::Configs { name } => {
+                let configs = admin.describe_configs(ConfigResource::Topic(&name)).await?;
+                let setting = |config: flumen::client::ConfigEntry| Setting {
+                    name: config.name,
+                    value: config.value.unwrap_or_default(),
+                    source: source(config.source),
+                    documentation: config.documentation.unwrap_or_default(),
+                };
+                let settings: Vec<Setting> = configs.into_iter().map(setting).collect();
+                common.output.print(&settings);
+            }
+            Topic::Alter {
+                name,
+                set,
+                unset,
+                partitions,
+                dry_run,
+            } => {
+                let set = set
+                    .into_iter()
+                    .map(|(key, value)| (key, ConfigChange::Set(value)));
+                let unset = unset.into_iter().map(|key| (key, ConfigChange::Unset));
+                let changes: Vec<_> = set.chain(unset).collect();
+                alter(&admin, &name, &changes, partitions, dry_run).await?;
+            }
+            Topic::DeleteRecords {
+                name,
+                before,
+                partitions,
+                yes,
+            } => {
+                let trimmed = delete_records(&admin, &name, before, partitions, yes).await?;
+                common.output.print(&trimmed);
+            }
             Topic::Delete { name, yes } => {
                 let found = admin.describe_topic(&name).await?;
                 if !yes {
@@ -182,6 +324,81 @@ impl Topic {
         }
         Ok(())
     }
+}
+
+async fn alter(
+    admin: &Admin,
+    name: &str,
+    changes: &[(String, ConfigChange)],
+    partitions: Option<i32>,
+    dry_run: bool,
+) -> Result<(), CliError> {
+    if changes.is_empty() && partitions.is_none() {
+        let error = CliError::new(Exit::Usage, format!("topic {name}: nothing to change"));
+        return Err(
+            error.next("--set name=value, --unset name or --partitions N says what is to change")
+        );
+    }
+    let changes: Vec<_> = changes
+        .iter()
+        .map(|(key, change)| (key.as_str(), change.clone()))
+        .collect();
+    // Both are checked before either is done.
+    for validate_only in [true, false] {
+        if validate_only || !dry_run {
+            if !changes.is_empty() {
+                admin
+                    .alter_topic_configs(name, &changes, validate_only)
+                    .await?;
+            }
+            if let Some(count) = partitions {
+                admin.create_partitions(name, count, validate_only).await?;
+            }
+        }
+    }
+    let what = if dry_run {
+        "could be changed so; nothing was"
+    } else {
+        "changed"
+    };
+    eprintln!("topic {name} {what}");
+    Ok(())
+}
+
+async fn delete_records(
+    admin: &Admin,
+    name: &str,
+    before: i64,
+    partitions: Vec<i32>,
+    yes: bool,
+) -> Result<Vec<Trimmed>, CliError> {
+    let topic = admin.describe_topic(name).await?;
+    let all = topic.partitions.iter().map(|found| found.partition);
+    let partitions = if partitions.is_empty() {
+        all.collect()
+    } else {
+        partitions
+    };
+    if !yes {
+        let upto = if before == END {
+            "everything there is".to_owned()
+        } else {
+            format!("all below offset {before}")
+        };
+        let count = partitions.len();
+        let what =
+            format!("topic {name}: {upto} in {count} partitions would go; nothing was deleted");
+        return Err(CliError::new(Exit::Usage, what).next("add --yes to delete the records"));
+    }
+    let before = partitions
+        .into_iter()
+        .map(|number| (TopicPartition::new(name, number), before));
+    let starts = admin.delete_records(&before.collect()).await?;
+    let trimmed = starts.into_iter().map(|(at, log_start_offset)| Trimmed {
+        partition: at.partition,
+        log_start_offset,
+    });
+    Ok(trimmed.collect())
 }
 
 async fn describe(admin: &Admin, name: &str) -> Result<Described, CliError> {

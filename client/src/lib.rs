@@ -82,9 +82,10 @@ mod runtime;
 mod transport;
 
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, ConfigEntry, ConfigResource, CreatedTopic,
-    GroupDescription, GroupListing, GroupMember, ListedOffset, NewTopic, OffsetSpec,
-    PartitionDescription, TopicDescription,
+    Admin, BrokerDescription, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource,
+    CreatedTopic, GroupDescription, GroupListing, GroupMember, ListedOffset, LogDirEntry, NewTopic,
+    OffsetSpec, PartitionDescription, ProducerDescription, TopicDescription,
+    TransactionDescription, TransactionListing,
 };
 pub use client::{Client, Node};
 pub use config::{Acks, ClientConfig, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};

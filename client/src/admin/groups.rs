@@ -1,6 +1,7 @@
-//! Groups and offsets: who is in a group, what it has committed, where partitions begin and end.
+//! Groups and offsets: who is in a group, what it has committed, where partitions begin and end; and what is taken away or set while
+//! nobody is in it.
 //!
-//! The other half of [`Admin`]; it reads, and never changes a group.
+//! Part of [`Admin`].
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,17 @@ use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::TopicPartition;
 use flumen_protocol::message::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use flumen_protocol::message::list_offsets_response::ListOffsetsPartitionResponse;
+use flumen_protocol::message::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use flumen_protocol::message::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use flumen_protocol::message::offset_fetch_request::OffsetFetchRequestGroup;
 use flumen_protocol::message::{
-    DescribeGroupsRequest, ListGroupsRequest, ListOffsetsRequest, OffsetFetchRequest,
-    OffsetFetchResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, ListGroupsRequest,
+    ListOffsetsRequest, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
 
 use super::{Admin, check, unanswered};
@@ -209,6 +217,116 @@ impl Admin {
         Ok(offsets)
     }
 
+    /// Sets what a group has committed, while nobody is in it: its next members begin there.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`] with code 25 `UNKNOWN_MEMBER_ID`: somebody is in the group. The first partition's otherwise.
+    pub async fn set_group_offsets(
+        &self,
+        group: &str,
+        offsets: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<(), ClientError> {
+        let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+        for (at, offset) in offsets {
+            let partition = OffsetCommitRequestPartition {
+                partition_index: at.partition,
+                committed_offset: *offset,
+                committed_leader_epoch: -1,
+                ..OffsetCommitRequestPartition::default()
+            };
+            match topics.last_mut().filter(|topic| topic.name == at.topic) {
+                Some(topic) => topic.partitions.push(partition),
+                None => topics.push(OffsetCommitRequestTopic {
+                    name: at.topic.clone(),
+                    partitions: vec![partition],
+                    ..OffsetCommitRequestTopic::default()
+                }),
+            }
+        }
+        let request = OffsetCommitRequest {
+            group_id: group.to_owned(),
+            generation_id_or_member_epoch: -1,
+            topics,
+            ..OffsetCommitRequest::default()
+        };
+        let first_code = |answer: &OffsetCommitResponse| {
+            let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            let mut codes = partitions.map(|partition| partition.error_code);
+            codes.find(|code| *code != 0).unwrap_or(0)
+        };
+        let answer = self
+            .with_coordinator(group, |_| request.clone(), first_code)
+            .await?;
+        let subject = format!("group {group}");
+        check(first_code(&answer), subject, "OffsetCommit", None)
+    }
+
+    /// Deletes a group that nobody is in, with its offsets.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`]; [`ClientError::Invalid`] with code 68 `NON_EMPTY_GROUP`.
+    pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
+        let request = DeleteGroupsRequest {
+            groups_names: vec![group.to_owned()],
+            ..DeleteGroupsRequest::default()
+        };
+        let code = |answer: &DeleteGroupsResponse| {
+            let result = answer.results.first();
+            result.map_or(0, |result| result.error_code)
+        };
+        let answer = self
+            .with_coordinator(group, |_| request.clone(), code)
+            .await?;
+        check(
+            code(&answer),
+            format!("group {group}"),
+            "DeleteGroups",
+            None,
+        )
+    }
+
+    /// Deletes what a group has committed in partitions that none of its members reads.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`]: no such group. The first partition's: [`ClientError::Invalid`] with code 86
+    /// `GROUP_SUBSCRIBED_TO_TOPIC`.
+    pub async fn delete_group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<(), ClientError> {
+        let mut topics: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
+        for at in partitions {
+            topics
+                .entry(&at.topic)
+                .or_default()
+                .push(OffsetDeleteRequestPartition {
+                    partition_index: at.partition,
+                });
+        }
+        let request = OffsetDeleteRequest {
+            group_id: group.to_owned(),
+            topics: topics
+                .into_iter()
+                .map(|(name, partitions)| OffsetDeleteRequestTopic {
+                    name: name.to_owned(),
+                    partitions,
+                })
+                .collect(),
+        };
+        let first_code = |answer: &OffsetDeleteResponse| {
+            let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            let codes = partitions.map(|partition| partition.error_code);
+            let mut codes = std::iter::once(answer.error_code).chain(codes);
+            codes.find(|code| *code != 0).unwrap_or(0)
+        };
+        let answer = self
+            .with_coordinator(group, |_| request.clone(), first_code)
+            .await?;
+        let subject = format!("group {group}");
+        check(first_code(&answer), subject, "OffsetDelete", None)
+    }
+
     /// Looks up one offset in each partition.
     ///
     /// # Errors
@@ -247,16 +365,9 @@ impl Admin {
     ) -> Result<(), ClientError> {
         let mut by_leader: BTreeMap<i32, BTreeMap<&str, Vec<i32>>> = BTreeMap::new();
         for at in partitions {
-            self.client.partitions_of(&at.topic).await?;
-            let leader = self.client.leader(&at.topic, at.partition).ok_or_else(|| {
-                let failure = crate::error::Failure::new(
-                    format!("partition {}-{}", at.topic, at.partition),
-                    "no leader is known",
-                );
-                ClientError::Unavailable(failure)
-            })?;
+            let leader = self.leader_of(at).await?;
             by_leader
-                .entry(leader.broker)
+                .entry(leader)
                 .or_default()
                 .entry(&at.topic)
                 .or_default()
@@ -293,8 +404,8 @@ impl Admin {
         loop {
             let answer = async {
                 let connection = self.client.connection(to, SHARED).await?;
-                // From version 10 on OffsetFetch names topics by their ids.
-                let newest = if R::API == ApiKey::OffsetFetch {
+                // From version 10 on these name topics by their ids.
+                let newest = if matches!(R::API, ApiKey::OffsetFetch | ApiKey::OffsetCommit) {
                     9
                 } else {
                     i16::MAX

@@ -1,15 +1,18 @@
-//! Administration: topics, configurations, the cluster; groups and offsets are in `groups.rs`.
+//! Administration: topics, configurations, the cluster. Groups and offsets are in `groups.rs`, what changes of a topic in use in
+//! `changes.rs`, transactions in `transactions.rs`.
 //!
 //! Used by the CLI, by Streams and Connect for their internal topics, and by applications. It keeps no state beside the shared
 //! [`Client`] and retries only what may be repeated without harm.
 
+mod changes;
 mod groups;
+mod transactions;
 
 use std::collections::BTreeMap;
 
 use flumen_protocol::codec::Request;
 use flumen_protocol::error_code::ErrorCode;
-use flumen_protocol::id::{BrokerId, TopicId};
+use flumen_protocol::id::{BrokerId, TopicId, TopicPartition};
 use flumen_protocol::message::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use flumen_protocol::message::delete_topics_request::DeleteTopicState;
 use flumen_protocol::message::describe_configs_request::DescribeConfigsResource;
@@ -23,7 +26,10 @@ use flumen_protocol::message::{
 use crate::client::{Client, Node, SHARED};
 use crate::error::{ClientError, refused};
 
+pub use changes::{ConfigChange, LogDirEntry};
 pub use groups::{GroupDescription, GroupListing, GroupMember, ListedOffset, OffsetSpec};
+
+pub use transactions::{ProducerDescription, TransactionDescription, TransactionListing};
 
 /// Administers a cluster. Cheap to clone.
 ///
@@ -383,11 +389,17 @@ impl Admin {
             resource_name: name.clone(),
             ..DescribeConfigsResource::default()
         };
-        let request = DescribeConfigsRequest {
-            resources: vec![asked],
-            ..DescribeConfigsRequest::default()
+        let ask = async || {
+            let connection = self.client.connection(to, SHARED).await?;
+            let version = connection.version(DescribeConfigsRequest::API, i16::MAX)?;
+            let request = DescribeConfigsRequest {
+                resources: vec![asked.clone()],
+                include_documentation: version >= 3,
+                ..DescribeConfigsRequest::default()
+            };
+            connection.request(version, &request).await
         };
-        let answer = self.answered(|| self.client.send(to, request.clone()));
+        let answer = self.answered(ask);
         let answer = answer.await?;
         let result = answer.results.into_iter().next();
         let result = result.ok_or_else(|| unanswered("DescribeConfigs", &name))?;
@@ -411,6 +423,19 @@ impl Admin {
             .collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// The broker that leads a partition.
+    async fn leader_of(&self, at: &TopicPartition) -> Result<BrokerId, ClientError> {
+        self.client.partitions_of(&at.topic).await?;
+        let leader = self.client.leader(&at.topic, at.partition);
+        leader.map(|leader| leader.broker).ok_or_else(|| {
+            let failure = crate::error::Failure::new(
+                format!("partition {}-{}", at.topic, at.partition),
+                "no leader is known",
+            );
+            ClientError::Unavailable(failure)
+        })
     }
 
     /// Asks until somebody answers, for as long as a call may take.
