@@ -151,7 +151,7 @@ pub enum StreamsError {
         "fenced: {by} took over the identity {identity}; this one has stopped, what it had not committed is void ({error})"
     )]
     Fenced {
-        /// The transactional id, and name of the group member, that both claimed.
+        /// The transactional id that both claimed, and this one's producer id and epoch.
         identity: String,
         /// Who has it now, as far as the group knows.
         by: String,

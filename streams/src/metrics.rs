@@ -16,8 +16,10 @@ pub struct StreamsMetrics {
     pub commit_micros: AtomicU64,
     /// Epochs that were aborted: retriable errors, lost partitions.
     pub aborts: AtomicU64,
-    /// Changelog records replayed into stores.
+    /// Changelog records replayed into stores, those of a restoration that is still running too.
     pub restored_records: AtomicU64,
+    /// Bytes of the changelog batches that were replayed, as they are in the log.
+    pub restored_bytes: AtomicU64,
     /// Stores of tasks that were wiped and restored from nothing, because their position was not in the changelog.
     pub full_restores: AtomicU64,
     /// Times that committed changes were written to RocksDB.

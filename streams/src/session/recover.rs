@@ -187,7 +187,10 @@ impl Session {
     }
 
     fn fenced_by(&self, by: String, error: ClientError) -> StreamsError {
-        let identity = self.app.transactional_id(self.index);
+        let mut identity = self.app.transactional_id(self.index);
+        if let Some((id, epoch)) = self.producer.producer_id() {
+            identity += &format!(" (here producer {id} in epoch {epoch})");
+        }
         StreamsError::Fenced {
             identity,
             by,

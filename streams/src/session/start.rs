@@ -16,7 +16,7 @@ use crate::dataflow::{Position, TaskStart};
 use crate::error::StreamsError;
 use crate::metrics::StreamsMetrics;
 use crate::position::PartitionTimes;
-use crate::state::restore::{Gate, RestoreOptions, StoreRestore, restore};
+use crate::state::restore::{Gate, Pace, RestoreOptions, StoreRestore, restore};
 use crate::state::{StateBackend, memory::MemoryStore, rocks::RocksDatabase};
 use crate::topology::TaskId;
 
@@ -121,6 +121,15 @@ pub(crate) async fn prepare(
             }
         }
     }
+    restore_all(&app, restores, gate).await?;
+    Ok(Prepared {
+        tasks: starts.into_iter().collect(),
+        positions,
+    })
+}
+
+/// Brings stores up to their changelogs, and counts what it took.
+async fn restore_all(app: &App, stores: Vec<StoreRestore>, gate: Gate) -> Result<(), StreamsError> {
     let isolation = if app.config.exactly_once() {
         Isolation::ReadCommitted
     } else {
@@ -131,14 +140,23 @@ pub(crate) async fn prepare(
         gate,
         listener: app.restore_listener.clone(),
         threads: app.config.threads,
+        clock: app.clock,
+        pace: Arc::new(Pace::begin(app.clock.now())),
+        metrics: Arc::clone(&app.metrics),
     };
-    let restored = restore(&app.client, restores, &options).await?;
-    StreamsMetrics::add(&app.metrics.restored_records, restored.records);
+    let began = app.clock.now();
+    let restored = restore(&app.client, stores, &options).await?;
+    if restored.records > 0 {
+        tracing::info!(
+            stores = restored.stores,
+            records = restored.records,
+            bytes = restored.bytes,
+            took = ?app.clock.now() - began,
+            "stores restored"
+        );
+    }
     StreamsMetrics::add(&app.metrics.full_restores, restored.wiped);
-    Ok(Prepared {
-        tasks: starts.into_iter().collect(),
-        positions,
-    })
+    Ok(())
 }
 
 trait Times {

@@ -22,7 +22,9 @@ use parking_lot::Mutex;
 
 use super::backend::{Batch, StateBackend, StateError};
 use super::{StoreKind, key};
-use crate::runtime::Threads;
+use crate::commit::Now;
+use crate::metrics::StreamsMetrics;
+use crate::runtime::{Clock, Threads};
 
 /// Rows and bytes that make a chunk.
 const CHUNK_ROWS: usize = 500_000;
@@ -30,6 +32,8 @@ const CHUNK_BYTES: usize = 64 << 20;
 /// The largest changelog batch after decompression.
 const BATCH_BYTES_MAX: usize = 256 << 20;
 const POLL: Duration = Duration::from_millis(200);
+/// Progress is logged so often at most, by all stores that are restored together.
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Why stores could not be restored.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -68,9 +72,11 @@ pub struct RestoreProgress {
     pub end: i64,
     /// Records replayed so far.
     pub records: u64,
+    /// Bytes of the batches they came in, compressed as they are in the log.
+    pub bytes: u64,
 }
 
-/// Told after every chunk, and at the end.
+/// Told after every chunk, and at the end of each store.
 pub type RestoreListener = Arc<dyn Fn(&RestoreProgress) + Send + Sync>;
 
 /// One store of one task, to be restored.
@@ -84,7 +90,9 @@ pub(crate) struct StoreRestore {
 /// What a restoration came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Restored {
+    pub(crate) stores: u64,
     pub(crate) records: u64,
+    pub(crate) bytes: u64,
     /// Stores that had to begin anew although they had a position.
     pub(crate) wiped: u64,
 }
@@ -110,6 +118,26 @@ impl Gate {
     }
 }
 
+/// When progress is worth a line: a restoration of hours must be seen to move, one of a thousand stores must not fill the log.
+#[derive(Debug)]
+pub(crate) struct Pace(Mutex<Now>);
+
+impl Pace {
+    pub(crate) fn begin(now: Now) -> Self {
+        Self(Mutex::new(now))
+    }
+
+    /// Whether a line may be written now, which then counts as written.
+    fn is_due(&self, now: Now) -> bool {
+        let mut last = self.0.lock();
+        let due = now.saturating_sub(*last) >= LINE_EVERY;
+        if due {
+            *last = now;
+        }
+        due
+    }
+}
+
 /// How stores are restored.
 #[derive(Clone)]
 pub(crate) struct RestoreOptions {
@@ -117,6 +145,9 @@ pub(crate) struct RestoreOptions {
     pub(crate) gate: Gate,
     pub(crate) listener: Option<RestoreListener>,
     pub(crate) threads: Threads,
+    pub(crate) clock: Clock,
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) metrics: Arc<StreamsMetrics>,
 }
 
 impl RestoreOptions {
@@ -131,27 +162,21 @@ impl RestoreOptions {
         self.threads.blocking(work).await
     }
 
-    fn tell(&self, progress: &RestoreProgress) {
-        let RestoreProgress {
-            changelog,
-            from,
-            position,
-            end,
-            records,
-        } = progress;
-        if *records > 0 {
-            let (topic, partition) = (&changelog.topic, changelog.partition);
+    /// A store has come further. A line now and then; the listener always, after a chunk and at the end.
+    fn note(&self, progress: &RestoreProgress, told: bool) {
+        if self.pace.is_due(self.clock.now()) {
             tracing::info!(
-                changelog = topic,
-                partition,
-                from,
-                position,
-                end,
-                records,
-                "store restored so far"
+                changelog = progress.changelog.topic,
+                partition = progress.changelog.partition,
+                from = progress.from,
+                position = progress.position,
+                end = progress.end,
+                records = progress.records,
+                bytes = progress.bytes,
+                "restoring a store"
             );
         }
-        if let Some(listener) = &self.listener {
+        if let Some(listener) = self.listener.as_ref().filter(|_| told) {
             listener(progress);
         }
     }
@@ -183,7 +208,9 @@ struct Replay {
 }
 
 impl Replay {
-    fn take(&mut self, batches: &[RecordBatch]) -> Result<(), RestoreError> {
+    /// Takes what was fetched: how many records and bytes it was.
+    fn take(&mut self, batches: &[RecordBatch]) -> Result<(u64, u64), RestoreError> {
+        let before = (self.progress.records, self.progress.bytes);
         let partition = &self.store.changelog;
         let unreadable = |error| RestoreError::Changelog {
             partition: partition.clone(),
@@ -219,8 +246,12 @@ impl Replay {
                 );
                 self.progress.records += 1;
             }
+            self.progress.bytes += batch.bytes().len() as u64;
         }
-        Ok(())
+        Ok((
+            self.progress.records - before.0,
+            self.progress.bytes - before.1,
+        ))
     }
 
     fn is_full(&self) -> bool {
@@ -325,6 +356,7 @@ async fn begin_all(
             position: from,
             end,
             records: 0,
+            bytes: 0,
         };
         let replay = Replay {
             store,
@@ -351,17 +383,20 @@ async fn take(
     let Some(replay) = replays.get_mut(&fetched.partition) else {
         return Ok(false);
     };
-    replay.take(&fetched.batches)?;
+    let (records, bytes) = replay.take(&fetched.batches)?;
+    StreamsMetrics::add(&options.metrics.restored_records, records);
+    StreamsMetrics::add(&options.metrics.restored_bytes, bytes);
     replay.progress.position = fetched.next_offset;
     if replay.progress.position >= replay.progress.end {
         let replay = replays.remove(&fetched.partition).expect("looked up above");
         finish(replay, options, result).await?;
         return Ok(true);
     }
-    if replay.is_full() {
+    let full = replay.is_full();
+    if full {
         replay.write(options).await?;
-        options.tell(&replay.progress);
     }
+    options.note(&replay.progress, full);
     Ok(false)
 }
 
@@ -408,8 +443,10 @@ async fn finish(
             .with(&replay.store.backend, |backend| backend.flush(false))
             .await?;
     }
+    result.stores += 1;
     result.records += replay.progress.records;
-    options.tell(&replay.progress);
+    result.bytes += replay.progress.bytes;
+    options.note(&replay.progress, true);
     Ok(())
 }
 
@@ -438,6 +475,7 @@ async fn lost(
         .with(&replay.store.backend, |backend| backend.wipe())
         .await?;
     replay.batch.clear();
+    replay.progress.from = log_start;
     replay.progress.position = log_start;
     let seek = consumer.seek(&partition, log_start);
     seek.map_err(|error| RestoreError::Client {
@@ -497,6 +535,7 @@ mod tests {
             position,
             end: 100,
             records: 0,
+            bytes: 0,
         };
         Replay {
             store,
@@ -545,6 +584,22 @@ mod tests {
         assert_eq!(replay.progress.records, 3);
         let value = [&1002i64.to_be_bytes()[..], b"2"].concat();
         assert_eq!(rows(&mut replay), [(b"b".to_vec(), value)]);
+    }
+
+    #[test]
+    fn progress_is_a_line_every_five_seconds_at_most() {
+        let at = Duration::from_millis;
+        let pace = Pace::begin(at(1000));
+        let due: Vec<u64> = (1000..20_000).filter(|now| pace.is_due(at(*now))).collect();
+        assert_eq!(due, [6000, 11_000, 16_000]);
+    }
+
+    #[test]
+    fn progress_counts_the_bytes_of_whole_batches_and_the_records_that_count() {
+        let mut replay = replay(StoreKind::KeyValue, 11);
+        let batch = batch(10, &[(b"old", Some(b"x")), (b"a", Some(b"1"))]);
+        let bytes = batch.bytes().len() as u64;
+        assert_eq!(replay.take(&[batch]).unwrap(), (1, bytes));
     }
 
     #[test]
