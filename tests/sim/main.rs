@@ -14,6 +14,7 @@ mod panics;
 mod plan;
 mod recorder;
 mod runs;
+mod steps;
 mod summary;
 mod workload;
 mod world;
