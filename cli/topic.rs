@@ -244,21 +244,7 @@ impl Topic {
                     created.name, created.partitions
                 );
             }
-            Topic::List { internal } => {
-                let topics = admin
-                    .list_topics()
-                    .await?
-                    .into_iter()
-                    .filter(|topic| internal || !topic.internal);
-                let listed: Vec<Listed> = topics
-                    .map(|t| Listed {
-                        partitions: t.partitions.len(),
-                        id: t.id.to_string(),
-                        name: t.name,
-                    })
-                    .collect();
-                common.output.print(&listed);
-            }
+            Topic::List { internal } => common.output.print(&list(&admin, internal).await?),
             Topic::Describe { name } => {
                 let described = describe(&admin, &name).await?;
                 if common.output == Output::Table {
@@ -269,17 +255,7 @@ impl Topic {
                 }
                 common.output.print(&described);
             }
-            Topic::Configs { name } => {
-                let configs = admin.describe_configs(ConfigResource::Topic(&name)).await?;
-                let setting = |config: flumen::client::ConfigEntry| Setting {
-                    name: config.name,
-                    value: config.value.unwrap_or_default(),
-                    source: source(config.source),
-                    documentation: config.documentation.unwrap_or_default(),
-                };
-                let settings: Vec<Setting> = configs.into_iter().map(setting).collect();
-                common.output.print(&settings);
-            }
+            Topic::Configs { name } => common.output.print(&settings(&admin, &name).await?),
             Topic::Alter {
                 name,
                 set,
@@ -303,27 +279,46 @@ impl Topic {
                 let trimmed = delete_records(&admin, &name, before, partitions, yes).await?;
                 common.output.print(&trimmed);
             }
-            Topic::Delete { name, yes } => {
-                let found = admin.describe_topic(&name).await?;
-                if !yes {
-                    let what = format!(
-                        "topic {name} has {} partitions; nothing was deleted",
-                        found.partitions.len()
-                    );
-                    return Err(CliError::new(Exit::Usage, what).next(format!(
-                        "`flumen topic delete {name} --yes` deletes it and all its records"
-                    )));
-                }
-                admin
-                    .delete_topics(&[&name])
-                    .await?
-                    .into_iter()
-                    .collect::<Result<(), _>>()?;
-                eprintln!("deleted topic {name}");
-            }
+            Topic::Delete { name, yes } => delete(&admin, &name, yes).await?,
         }
         Ok(())
     }
+}
+
+async fn list(admin: &Admin, internal: bool) -> Result<Vec<Listed>, CliError> {
+    let topics = admin.list_topics().await?.into_iter();
+    let shown = topics.filter(|topic| internal || !topic.internal);
+    let listed = shown.map(|topic| Listed {
+        partitions: topic.partitions.len(),
+        id: topic.id.to_string(),
+        name: topic.name,
+    });
+    Ok(listed.collect())
+}
+
+async fn settings(admin: &Admin, name: &str) -> Result<Vec<Setting>, CliError> {
+    let configs = admin.describe_configs(ConfigResource::Topic(name)).await?;
+    let setting = |config: flumen::client::ConfigEntry| Setting {
+        name: config.name,
+        value: config.value.unwrap_or_default(),
+        source: source(config.source),
+        documentation: config.documentation.unwrap_or_default(),
+    };
+    Ok(configs.into_iter().map(setting).collect())
+}
+
+async fn delete(admin: &Admin, name: &str, yes: bool) -> Result<(), CliError> {
+    let found = admin.describe_topic(name).await?;
+    if !yes {
+        let count = found.partitions.len();
+        let what = format!("topic {name} has {count} partitions; nothing was deleted");
+        let next = format!("`flumen topic delete {name} --yes` deletes it and all its records");
+        return Err(CliError::new(Exit::Usage, what).next(next));
+    }
+    let deleted = admin.delete_topics(&[name]).await?.into_iter();
+    deleted.collect::<Result<(), _>>()?;
+    eprintln!("deleted topic {name}");
+    Ok(())
 }
 
 async fn alter(
