@@ -94,13 +94,13 @@ impl Replicas {
         self.dir.identity().cluster_id.clone()
     }
 
-    /// Opens every partition of the image, several at a time. Directories of partitions that the image does not know, or knows under
-    /// another topic id, are renamed and kept: missing metadata is no reason to delete data.
+    /// Opens every partition of the image, several at a time. Directories of partitions that the image does not know are renamed and
+    /// kept: missing metadata is no reason to delete data. One that says it belongs to another topic of the same name stays where it
+    /// is, and the partition closed: a flipped bit in its topic id must not make room for an empty log.
     pub(crate) async fn open_all(self: &Arc<Self>, image: &ClusterImage) -> Result<(), OpenError> {
         for found in self.dir.found() {
             let known = image.topic(&found.partition.topic).is_some_and(|topic| {
                 usize::try_from(found.partition.partition).is_ok_and(|n| n < topic.partitions.len())
-                    && found.topic_id.is_none_or(|id| id == topic.id)
             });
             if !known && found.partition != metadata_partition() {
                 self.set_aside(&found.partition).await;
@@ -194,11 +194,11 @@ impl Replicas {
     ) -> Result<Option<Arc<Partition>>, OpenError> {
         let name = TopicPartition::new(topic.name.clone(), record.partition);
         let log = match self.dir.open_log(&name, Some(topic.id), config.clone()) {
-            // The others are not to suffer for it. What the broker itself keeps is not given up so lightly.
-            Err(error @ OpenError::Corrupt { .. }) if !topic.is_internal() => {
+            // The others are not to suffer for it.
+            Err(error) if error.is_damage() => {
                 tracing::error!(
                     partition = %name, %error,
-                    "partition is damaged and stays closed: bring back its directory from a copy and restart, or delete the topic"
+                    "partition is damaged and stays closed: bring back its directory from a copy and restart, or move it away and lose its records"
                 );
                 return Ok(None);
             }

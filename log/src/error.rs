@@ -211,6 +211,19 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether it tells of this one log, so that the others of the directory may be opened all the same: damaged bytes, bytes that
+    /// cannot be read, another topic's bytes.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::Mismatch { .. } => true,
+            Self::Storage { error, .. } => {
+                error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+                    || error.kind() == io::ErrorKind::InvalidData
+            }
+            Self::Locked(_) => false,
+        }
+    }
+
     /// For `map_err`: names the file.
     pub(crate) fn at(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

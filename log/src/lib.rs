@@ -69,6 +69,7 @@ mod log;
 mod producers;
 mod recovery;
 mod retention;
+mod sealed;
 mod segment;
 mod snapshot;
 mod validate;

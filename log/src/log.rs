@@ -138,7 +138,9 @@ impl Log {
             dirty_parents: touched.parents,
             sealed: segments[..segments.len() - 1]
                 .iter()
-                .filter(|segment| segment.extent().next_offset > flushed_offset)
+                .filter(|segment| {
+                    segment.extent().next_offset > flushed_offset || segment.txns.is_unsaved()
+                })
                 .cloned()
                 .collect(),
             snapshots,

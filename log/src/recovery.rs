@@ -149,6 +149,21 @@ pub(crate) fn load(
 }
 
 impl Loading<'_> {
+    /// A batch below the recovery point that cannot be walked over.
+    fn broken(&self, segment: &Segment, error: WalkError) -> OpenError {
+        let file = segment.path();
+        match error.damage() {
+            Err(error) => OpenError::at(&file)(error),
+            Ok((position, reason)) => OpenError::Corrupt {
+                file,
+                position,
+                offset: segment.base_offset,
+                recovery_point: self.options.recovery_point.unwrap_or(0),
+                reason,
+            },
+        }
+    }
+
     /// Reads the directory, creating it if need be, and removes what an interrupted write left.
     fn names(&mut self) -> Result<Names, OpenError> {
         let (disk, dir) = (&self.place.disk, &*self.place.dir);
@@ -190,7 +205,7 @@ impl Loading<'_> {
             }
         }
         for base in names.orphans() {
-            for suffix in ["index", "timeindex", "txnindex"] {
+            for suffix in ["index", "timeindex", "txnindex", "txnindex.crc32c"] {
                 let path = self.place.file(base, suffix);
                 match disk.remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -269,6 +284,8 @@ impl Names {
             "index" => self.segments.entry(base).or_default().index = true,
             "timeindex" => self.segments.entry(base).or_default().time_index = true,
             "txnindex" => self.segments.entry(base).or_default().txn_index = true,
+            // Goes with its segment.
+            "txnindex.crc32c" => _ = self.segments.entry(base).or_default(),
             "snapshot" => _ = self.snapshots.insert(base),
             _ => {}
         }
@@ -301,9 +318,9 @@ pub(crate) fn decode_metadata(bytes: &[u8]) -> Option<TopicId> {
 
 /// For callers that have no better word for damage.
 pub(crate) fn io_error(error: WalkError) -> io::Error {
-    match error {
-        WalkError::Storage(error) => error,
-        WalkError::Corrupt { position, reason } => io::Error::new(
+    match error.damage() {
+        Err(error) => error,
+        Ok((position, reason)) => io::Error::new(
             io::ErrorKind::InvalidData,
             format!("at byte {position}: {reason}"),
         ),

@@ -17,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::disk::{self, Disk, DiskFile, OpenMode};
 use crate::index::{OffsetIndex, OffsetPosition, TimeIndex, TimestampOffset, TxnIndex};
+use crate::sealed;
 use walk::{Located, WalkError, Walker};
 
 /// Header bytes looked at per read of the disk when a batch is searched.
@@ -250,17 +251,17 @@ impl Segment {
         self.file()?.set_len(self.extent().size)
     }
 
+    fn walker(&self, end: u64) -> io::Result<Walker> {
+        let window = SEARCH_WINDOW_BYTES;
+        Ok(Walker::new(self.file()?, self.base_offset, end, window))
+    }
+
     /// A walk over the batches from byte `position` to the published end.
     pub(crate) fn walk_from(&self, position: u64) -> io::Result<Walker> {
         let end = self.extent().size;
         match end {
             0 => Ok(Walker::empty()),
-            end => Ok(Walker::new(
-                self.file()?,
-                position,
-                end,
-                SEARCH_WINDOW_BYTES,
-            )),
+            end => Ok(self.walker(end)?.starting_at(position)),
         }
     }
 
@@ -286,10 +287,7 @@ impl Segment {
             return Ok(None);
         }
         let limit = (first.position.saturating_add(max_bytes)).max(first_end);
-        let (end, next_offset) = match extent.next_offset <= upto && extent.size <= limit {
-            true => (extent.size, extent.next_offset),
-            false => self.end_of_read(walker, &extent, limit, upto)?,
-        };
+        let (end, next_offset) = self.end_of_read(&first, walker, &extent, (limit, upto))?;
         let range = FileRange {
             source: self.file()?,
             position: first.position,
@@ -311,64 +309,78 @@ impl Segment {
         offset: Offset,
         extent: &Extent,
     ) -> Result<Option<(Located, Walker)>, WalkError> {
-        let walker = |position| {
-            Ok::<_, io::Error>(Walker::new(
-                self.file()?,
-                position,
-                extent.size,
-                SEARCH_WINDOW_BYTES,
-            ))
-        };
-        let start = self.offsets.position_before(offset).unwrap_or(0);
-        let mut by_index = walker(start)?;
-        match by_index.find(|header| header.last_offset() >= offset) {
-            // Nothing between the entry and the offset: so it says, but an entry is for a batch at or before the offset.
-            Ok(Some(found))
-                if found.position == start && start > 0 && found.header.base_offset > offset => {}
-            Ok(Some(found)) => return Ok(Some((found, by_index))),
-            Err(WalkError::Storage(error)) => return Err(error.into()),
-            Ok(None) | Err(WalkError::Corrupt { .. }) => {}
+        let wanted = |header: &BatchHeader| header.last_offset() >= offset;
+        let entry = self.offsets.last_where(|entry| entry.offset <= offset);
+        if let Ok(Some(entry)) = entry
+            && self.entry_holds(entry, extent.size)?
+        {
+            let mut by_index = self.walker(extent.size)?.starting_at(entry.position);
+            match by_index.find(wanted) {
+                Ok(Some(found)) => return Ok(Some((found, by_index))),
+                Err(WalkError::Storage(error)) => return Err(error.into()),
+                Ok(None) | Err(_) => {}
+            }
         }
-        let mut from_start = walker(0)?;
-        let found = from_start.find(|header| header.last_offset() >= offset)?;
+        let mut from_start = self.walker(extent.size)?;
+        let found = from_start.find(wanted)?;
         Ok(found.map(|found| (found, from_start)))
     }
 
-    /// Where a read ends: the walker stands behind its first batch, which is in.
+    /// Whether the batch that an index entry names is there.
+    pub(crate) fn entry_holds(&self, entry: OffsetPosition, size: u64) -> io::Result<bool> {
+        if entry.position >= size {
+            return Ok(false);
+        }
+        let mut walker = self.walker(size)?.starting_at(entry.position);
+        match walker.next() {
+            Ok(found) => Ok(found.is_some_and(|found| found.header.last_offset() == entry.offset)),
+            Err(WalkError::Storage(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Where a read ends, by position and offset: the walker stands behind its first batch, which is in. Ends before what is
+    /// damaged, so that the next read is told of it.
     fn end_of_read(
         &self,
+        first: &Located,
         mut walker: Walker,
         extent: &Extent,
-        limit: u64,
-        upto: Offset,
+        (limit, upto): (u64, Offset),
     ) -> Result<(u64, Offset), WalkError> {
+        let whole = extent.next_offset <= upto && extent.size <= limit;
         let fits = |entry: OffsetPosition| {
             entry.position < extent.size && entry.position <= limit && entry.offset < upto
         };
-        if let Ok(Some(entry)) = self.offsets.last_where(fits) {
-            let mut ahead = Walker::new(
-                self.file()?,
-                entry.position,
-                extent.size,
-                SEARCH_WINDOW_BYTES,
-            );
-            let there = ahead.next();
-            if there.is_ok_and(|batch| {
-                batch.is_some_and(|batch| batch.header.last_offset() == entry.offset)
-            }) {
+        let mut last = *first;
+        for step in 0.. {
+            let (position, next_offset) = (walker.position(), walker.next_offset());
+            match walker.next() {
+                Ok(None) => return Ok((position, extent.next_offset)),
+                Ok(Some(batch))
+                    if batch.header.last_offset() >= upto || walker.position() > limit =>
+                {
+                    return Ok((position, batch.header.base_offset));
+                }
+                // The one behind the first bears out its offset; those that follow are for whoever reads them.
+                Ok(Some(_)) if step == 0 && whole => {
+                    return Ok((extent.size, extent.next_offset));
+                }
+                Ok(Some(batch)) => last = batch,
+                Err(WalkError::Corrupt { .. }) => return Ok((position, next_offset)),
+                Err(WalkError::GoesBack { .. }) if step > 0 => {
+                    return Ok((last.position, last.header.base_offset));
+                }
+                Err(error) => return Err(error),
+            }
+            if step == 0
+                && let Ok(Some(entry)) = self.offsets.last_where(fits)
+                && self.entry_holds(entry, extent.size)?
+            {
                 walker.skip_to(entry.position);
             }
         }
-        loop {
-            let position = walker.position();
-            match walker.next()? {
-                None => return Ok((position, extent.next_offset)),
-                Some(batch) if batch.header.last_offset() >= upto || walker.position() > limit => {
-                    return Ok((position, batch.header.base_offset));
-                }
-                Some(_) => {}
-            }
-        }
+        unreachable!("a file has an end")
     }
 
     /// The largest timestamp and the last offset of its batch; `None` without batches.
@@ -485,6 +497,6 @@ impl Segment {
                 _ => {}
             }
         }
-        Ok(())
+        sealed::remove_checksum(&*self.place.disk, self.txns.path())
     }
 }

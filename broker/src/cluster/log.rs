@@ -105,7 +105,8 @@ impl MetadataLog {
 
 fn replay(image: &mut ClusterImage, offset: Offset, bytes: Bytes) -> Result<(), MetadataLogError> {
     for batch in batches(bytes) {
-        let records = batch.and_then(|batch| batch.records(DecompressionLimit::DEFAULT));
+        let whole = batch.and_then(|batch| batch.verify_crc().map(|()| batch));
+        let records = whole.and_then(|batch| batch.records(DecompressionLimit::DEFAULT));
         for record in records.map_err(|source| MetadataLogError::Batch { offset, source })? {
             let record = record.map_err(|source| MetadataLogError::Batch { offset, source })?;
             let value = record.value.unwrap_or_default();

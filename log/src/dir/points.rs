@@ -8,6 +8,7 @@ use flumen_protocol::id::{Offset, TopicPartition};
 use crate::checkpoint::{self, ReplaceError};
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::sealed::{self, Sealed};
 
 const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
@@ -42,7 +43,7 @@ impl Points {
         let Some(recovery) = &self.recovery else {
             return Ok(());
         };
-        checkpoint::replace(
+        sealed::replace(
             disk,
             &dir.join(RECOVERY_POINT_FILE),
             checkpoint::encode_offsets(recovery).as_bytes(),
@@ -52,7 +53,7 @@ impl Points {
     }
 
     pub(super) fn write_log_start(&self, disk: &dyn Disk, dir: &Path) -> Result<(), ReplaceError> {
-        checkpoint::replace(
+        sealed::replace(
             disk,
             &dir.join(LOG_START_FILE),
             checkpoint::encode_offsets(&self.log_start).as_bytes(),
@@ -65,8 +66,9 @@ fn read_offsets(
     disk: &dyn Disk,
     path: &Path,
 ) -> Result<Option<BTreeMap<TopicPartition, Offset>>, OpenError> {
-    let Some(bytes) = checkpoint::read(disk, path).map_err(OpenError::at(path))? else {
-        return Ok(None);
+    let bytes = match sealed::read(disk, path).map_err(OpenError::at(path))? {
+        Sealed::Whole(bytes) => bytes,
+        Sealed::Missing | Sealed::Damaged => return Ok(None),
     };
     let decoded = checkpoint::decode_offsets(&bytes);
     if decoded.is_none() {

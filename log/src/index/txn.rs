@@ -8,8 +8,9 @@ use std::sync::Arc;
 use flumen_protocol::id::{Offset, ProducerId};
 use parking_lot::Mutex;
 
-use crate::checkpoint::{self, ReplaceError};
+use crate::checkpoint::ReplaceError;
 use crate::disk::Disk;
+use crate::sealed::{self, Sealed};
 
 const ENTRY_BYTES: usize = 34;
 
@@ -72,6 +73,7 @@ struct Inner {
     entries: Option<Vec<AbortedTxn>>,
     /// Entries that the file holds; none that can be relied on after a truncation.
     saved: Option<usize>,
+    damaged: bool,
 }
 
 impl TxnIndex {
@@ -84,6 +86,7 @@ impl TxnIndex {
             inner: Mutex::new(Inner {
                 entries,
                 saved: Some(0),
+                damaged: false,
             }),
         }
     }
@@ -92,12 +95,42 @@ impl TxnIndex {
         if inner.entries.is_some() {
             return Ok(());
         }
-        let bytes = checkpoint::read(&*self.disk, &self.path)?.unwrap_or_default();
-        let (entries, _) = bytes.as_chunks::<ENTRY_BYTES>();
-        let entries: Vec<_> = entries.iter().map_while(AbortedTxn::decode).collect();
-        inner.saved = Some(entries.len());
+        let (whole, entries) = match sealed::read(&*self.disk, &self.path)? {
+            Sealed::Missing => (true, Vec::new()),
+            Sealed::Damaged => (false, Vec::new()),
+            Sealed::Whole(bytes) => {
+                let (chunks, rest) = bytes.as_chunks::<ENTRY_BYTES>();
+                let entries: Vec<_> = chunks.iter().map_while(AbortedTxn::decode).collect();
+                (rest.is_empty() && entries.len() == chunks.len(), entries)
+            }
+        };
+        inner.damaged = !whole;
+        inner.saved = whole.then_some(entries.len());
         inner.entries = Some(entries);
         Ok(())
+    }
+
+    /// Whether the file says less than was written to it.
+    pub(crate) fn is_damaged(&self) -> io::Result<bool> {
+        let mut inner = self.inner.lock();
+        self.read(&mut inner)?;
+        Ok(inner.damaged)
+    }
+
+    /// Whether the file does not hold what is known.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        let inner = self.inner.lock();
+        inner
+            .entries
+            .as_ref()
+            .is_some_and(|entries| inner.saved != Some(entries.len()))
+    }
+
+    /// Forgets all, to be told again: see [`Self::append`].
+    pub(crate) fn begin_anew(&self) {
+        let mut inner = self.inner.lock();
+        inner.entries = Some(Vec::new());
+        inner.saved = None;
     }
 
     /// Reads the file if that was not done yet, so that [`Self::append`] cannot fail.
@@ -144,7 +177,7 @@ impl TxnIndex {
         }
         let mut bytes = Vec::with_capacity(entries.len() * ENTRY_BYTES);
         entries.iter().for_each(|txn| txn.encode(&mut bytes));
-        checkpoint::replace(&*self.disk, &self.path, &bytes)?;
+        sealed::replace(&*self.disk, &self.path, &bytes)?;
         inner.saved = Some(entries.len());
         Ok(())
     }

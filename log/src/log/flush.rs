@@ -18,6 +18,7 @@ use crate::checkpoint::{self, ReplaceError};
 use crate::dir::renew;
 use crate::disk::{self, Dirty, OpenMode};
 use crate::error::{Fenced, FlushError};
+use crate::sealed;
 use crate::segment::Segment;
 use crate::snapshot;
 
@@ -199,7 +200,7 @@ impl Log {
         let disk = &*self.place.disk;
         if let Some(epochs) = &state.epochs {
             let path = self.place.dir.join(crate::recovery::LEADER_EPOCH_FILE);
-            checkpoint::replace(disk, &path, epochs.as_bytes())
+            sealed::replace(disk, &path, epochs.as_bytes())
                 .map_err(|error| self.postponed(error, &state))?;
         }
         if let Some(snapshot) = &state.snapshot {

@@ -210,12 +210,12 @@ fn find_record(
 }
 
 pub(super) fn read_error(segment: &Segment, error: WalkError) -> ReadError {
-    match error {
-        WalkError::Corrupt { position, reason } => ReadError::Corrupt {
+    match error.damage() {
+        Ok((position, reason)) => ReadError::Corrupt {
             file: segment.path(),
             position,
             reason,
         },
-        WalkError::Storage(error) => error.into(),
+        Err(error) => error.into(),
     }
 }

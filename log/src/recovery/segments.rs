@@ -1,5 +1,6 @@
 //! Batches and indexes: from where each segment is believed, how far it goes, and what is cut.
 
+use std::io;
 use std::sync::Arc;
 
 use flumen_planted::{Bug, planted};
@@ -178,8 +179,9 @@ impl Loading<'_> {
                 Ok(Some(_)) => interval_bytes.max(NOT_INDEXED_MAX_BYTES),
                 _ => interval_bytes,
             };
-            if walked.torn.is_some() || walked.not_indexed <= most {
-                return Ok(walked.torn);
+            // Before the segment is called damaged, it is walked without the help of its index.
+            if walked.torn.is_none() && walked.not_indexed <= most {
+                return Ok(None);
             }
         }
         self.rebuild(segment, size, Offset::MAX)
@@ -207,7 +209,9 @@ impl Loading<'_> {
             .first()
             .map_err(at)?
             .is_some_and(|first| first.offset == segment.base_offset);
-        match torn_entry {
+        let at = |error| OpenError::at(&segment.path())(error);
+        let holds = last_entry_holds(segment, size).map_err(at)?;
+        match torn_entry || !(holds || planted(Bug::IndexPastEnd)) {
             true => self.rebuild(segment, size, recovery_point),
             false => {
                 let interval_bytes = self.config.index_interval_bytes;
@@ -279,7 +283,8 @@ impl Loading<'_> {
         } else {
             SCAN_WINDOW_BYTES
         };
-        let mut walker = Walker::new(segment.file().map_err(at)?, start, size, window);
+        let file = segment.file().map_err(at)?;
+        let mut walker = Walker::new(file, segment.base_offset, size, window).starting_at(start);
         let mut not_indexed = 0;
         let torn = loop {
             let torn = |reason: String| {
@@ -291,9 +296,6 @@ impl Loading<'_> {
             };
             match next_whole(&mut walker, check_from) {
                 Ok(None) => break None,
-                Ok(Some(header)) if header.base_offset < extent.next_offset => {
-                    break torn(format!("offset goes back to {}", header.base_offset));
-                }
                 Ok(Some(header))
                     if i32::try_from(header.last_offset() - segment.base_offset).is_err() =>
                 {
@@ -307,8 +309,10 @@ impl Loading<'_> {
                     not_indexed = extent.since_entry;
                     segment.note(&mut extent, &header, interval_bytes);
                 }
-                Err(WalkError::Corrupt { reason, .. }) => break torn(reason),
-                Err(WalkError::Storage(error)) => return Err(at(error)),
+                Err(error) => match error.damage() {
+                    Ok((_, reason)) => break torn(reason),
+                    Err(error) => return Err(at(error)),
+                },
             }
         };
         if start > 0 {
@@ -353,5 +357,17 @@ fn indexes_plausible(segment: &Segment, size: u64, next_offset: Offset) -> bool 
         }
         Err(_) => false,
     };
-    segment.offsets.table().exists() && segment.times.table().exists() && offsets_fit && times_fit
+    segment.offsets.table().exists()
+        && segment.times.table().exists()
+        && offsets_fit
+        && times_fit
+        && last_entry_holds(segment, size).unwrap_or(false)
+}
+
+/// Whether the walk behind the last index entry would begin at the batch that the entry is for.
+fn last_entry_holds(segment: &Segment, size: u64) -> io::Result<bool> {
+    match segment.offsets.last()? {
+        Some(last) => segment.entry_holds(last, size),
+        None => Ok(true),
+    }
 }

@@ -10,11 +10,12 @@ use flumen_protocol::batch::{BatchHeader, ControlRecord, RecordBatch};
 use flumen_protocol::id::Offset;
 
 use super::segments::HEADER_WINDOW_BYTES;
-use super::{LEADER_EPOCH_FILE, Loading, Names, io_error};
+use super::{LEADER_EPOCH_FILE, Loading, Names};
 use crate::checkpoint;
 use crate::epochs::LeaderEpochs;
 use crate::error::OpenError;
 use crate::producers::{CompletedTxn, Producers};
+use crate::sealed::{self, Sealed};
 use crate::segment::walk::{WalkError, Walker};
 use crate::segment::{Place, Segment};
 use crate::snapshot;
@@ -34,10 +35,13 @@ impl Loading<'_> {
     ) -> Result<(LeaderEpochs, bool), OpenError> {
         let path = self.place.dir.join(LEADER_EPOCH_FILE);
         let read = match names.epochs {
-            true => checkpoint::read(&*self.place.disk, &path).map_err(OpenError::at(&path))?,
-            false => None,
+            true => sealed::read(&*self.place.disk, &path).map_err(OpenError::at(&path))?,
+            false => Sealed::Missing,
         };
-        let in_file = read.and_then(|bytes| checkpoint::decode_epochs(&bytes));
+        let in_file = match read {
+            Sealed::Whole(bytes) => checkpoint::decode_epochs(&bytes),
+            Sealed::Missing | Sealed::Damaged => None,
+        };
         let mut epochs = in_file.clone().unwrap_or_default();
         // Batches below the recovery point were not looked at.
         if in_file.is_none() && self.txns_from > segments[0].base_offset {
@@ -45,7 +49,7 @@ impl Loading<'_> {
                 visit_headers(segment, 0, |header, _| {
                     _ = epochs.assign(header.partition_leader_epoch, header.base_offset)
                 })
-                .map_err(|error| OpenError::at(&segment.path())(io_error(error)))?;
+                .map_err(|error| self.broken(segment, error))?;
             }
         }
         // What the file says of offsets that were scanned may come from a tail that was cut.
@@ -66,10 +70,18 @@ impl Loading<'_> {
         snapshots: &BTreeSet<Offset>,
         usable: Offset,
     ) -> Result<Producers, OpenError> {
+        let (mut usable, mut txns_from) = (usable, self.txns_from);
+        if let Some(i) = damaged_txns(segments)? {
+            // What the file says less than it should is told by the markers, from there on.
+            segments[i..]
+                .iter()
+                .for_each(|segment| segment.txns.begin_anew());
+            let from = segments[i].base_offset;
+            (usable, txns_from) = (usable.min(from), txns_from.min(from));
+        }
         let (mut producers, from) = newest_snapshot(self.place, snapshots, usable);
-        let at = |error| OpenError::at(&self.place.dir)(io_error(error));
-        remember_older(segments, from, &mut producers).map_err(at)?;
-        let txns_from = self.txns_from;
+        let broken = |(segment, error): Broken| self.broken(&segment, error);
+        remember_older(segments, from, &mut producers).map_err(broken)?;
         replay(
             segments,
             from,
@@ -79,13 +91,27 @@ impl Loading<'_> {
                 false => Ok(()),
             },
         )
-        .map_err(at)?;
+        .map_err(broken)?;
         if planted(Bug::DedupLostAtRestart) {
             // Wrong: a producer whose last word nobody timed counts as silent for ever, and its repeats as new.
             producers.expire(i64::MAX, 0);
         }
         Ok(producers)
     }
+}
+
+/// A segment, and what is wrong with it.
+type Broken = (Arc<Segment>, WalkError);
+
+/// The first segment whose index of aborted transactions does not hold all that was written to it.
+fn damaged_txns(segments: &[Arc<Segment>]) -> Result<Option<usize>, OpenError> {
+    for (i, segment) in segments.iter().enumerate() {
+        let damaged = segment.txns.is_damaged();
+        if damaged.map_err(OpenError::at(segment.txns.path()))? {
+            return Ok(Some(i));
+        }
+    }
+    Ok(None)
 }
 
 /// The state of producers at `end`, which the segments reach: after a truncation.
@@ -101,8 +127,8 @@ pub(crate) fn producers_at(
         .iter()
         .for_each(|entry| names.note(&entry.name));
     let (mut producers, from) = newest_snapshot(place, &names.snapshots, end);
-    remember_older(segments, from, &mut producers)?;
-    replay(segments, from, &mut producers, |_, _, _| Ok(()))?;
+    remember_older(segments, from, &mut producers).map_err(|(_, error)| error)?;
+    replay(segments, from, &mut producers, |_, _, _| Ok(())).map_err(|(_, error)| error)?;
     Ok(producers)
 }
 
@@ -131,26 +157,35 @@ fn remember_older(
     segments: &[Arc<Segment>],
     before: Offset,
     producers: &mut Producers,
-) -> Result<(), WalkError> {
+) -> Result<(), Broken> {
     if producers.len() == 0 {
         return Ok(());
     }
     let reaching = segments.partition_point(|segment| segment.base_offset < before);
     for segment in &segments[reaching.saturating_sub(2)..reaching] {
-        let size = segment.extent().size;
-        if size == 0 {
-            continue;
+        remember_older_in(segment, before, producers).map_err(|error| (segment.clone(), error))?;
+    }
+    Ok(())
+}
+
+fn remember_older_in(
+    segment: &Segment,
+    before: Offset,
+    producers: &mut Producers,
+) -> Result<(), WalkError> {
+    let size = segment.extent().size;
+    if size == 0 {
+        return Ok(());
+    }
+    let tail = size.saturating_sub(OLDER_BATCHES_WINDOW_BYTES);
+    let start = segment.offsets.last_where(|entry| entry.position <= tail)?;
+    let start = start.map_or(0, |entry| entry.position);
+    let mut walker = headers_from(segment, start, size)?;
+    while let Some(found) = walker.next()? {
+        if found.header.base_offset >= before {
+            break;
         }
-        let tail = size.saturating_sub(OLDER_BATCHES_WINDOW_BYTES);
-        let start = segment.offsets.last_where(|entry| entry.position <= tail)?;
-        let start = start.map_or(0, |entry| entry.position);
-        let mut walker = Walker::new(segment.file()?, start, size, HEADER_WINDOW_BYTES);
-        while let Some(found) = walker.next()? {
-            if found.header.base_offset >= before {
-                break;
-            }
-            producers.remember_older(&found.header);
-        }
+        producers.remember_older(&found.header);
     }
     Ok(())
 }
@@ -161,11 +196,12 @@ fn replay(
     from: Offset,
     producers: &mut Producers,
     mut on_aborted: impl FnMut(&Segment, &Producers, CompletedTxn) -> io::Result<()>,
-) -> Result<(), WalkError> {
+) -> Result<(), Broken> {
     for segment in segments
         .iter()
         .filter(|segment| segment.extent().next_offset > from)
     {
+        let broken = |error| (segment.clone(), error);
         let mut result = Ok(());
         visit_headers(segment, from, |header, marker| {
             let completed = producers.apply(header, marker, None);
@@ -174,10 +210,21 @@ fn replay(
             {
                 result = on_aborted(segment, producers, completed);
             }
-        })?;
-        result?;
+        })
+        .map_err(broken)?;
+        result.map_err(|error| broken(error.into()))?;
     }
     Ok(())
+}
+
+fn headers_from(segment: &Segment, start: u64, end: u64) -> io::Result<Walker> {
+    let walker = Walker::new(
+        segment.file()?,
+        segment.base_offset,
+        end,
+        HEADER_WINDOW_BYTES,
+    );
+    Ok(walker.starting_at(start))
 }
 
 /// Calls `visit` for each batch from offset `from` on, with the content of control batches.
@@ -191,7 +238,7 @@ fn visit_headers(
         return Ok(());
     }
     let start = segment.offsets.position_before(from)?;
-    let mut walker = Walker::new(segment.file()?, start, end, HEADER_WINDOW_BYTES);
+    let mut walker = headers_from(segment, start, end)?;
     while let Some(found) = walker.next()? {
         if found.header.base_offset < from {
             continue;

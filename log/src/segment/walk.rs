@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use flumen_protocol::batch::{BatchHeader, HEADER_BYTES};
+use flumen_protocol::id::Offset;
 
 use crate::disk::{self, DiskFile};
 
@@ -21,8 +22,32 @@ pub(crate) struct Located {
 pub(crate) enum WalkError {
     /// The bytes at this position are no whole batch.
     Corrupt { position: u64, reason: String },
+    /// The batch at this position has offsets that the one before it has passed: one of the two is damaged where no CRC looks.
+    GoesBack {
+        position: u64,
+        offset: Offset,
+        expected: Offset,
+    },
     /// The disk did not answer.
     Storage(io::Error),
+}
+
+impl WalkError {
+    /// Position and words, if it tells of damage.
+    pub(crate) fn damage(self) -> Result<(u64, String), io::Error> {
+        match self {
+            Self::Corrupt { position, reason } => Ok((position, reason)),
+            Self::GoesBack {
+                position,
+                offset,
+                expected,
+            } => Ok((
+                position,
+                format!("offset goes back to {offset} where {expected} was expected"),
+            )),
+            Self::Storage(error) => Err(error),
+        }
+    }
 }
 
 impl From<io::Error> for WalkError {
@@ -37,18 +62,26 @@ pub(crate) struct Walker {
     file: Option<Arc<dyn DiskFile>>,
     position: u64,
     end: u64,
+    /// No batch to come begins below it: base offsets lie outside the CRC.
+    next_offset: Offset,
     window: usize,
     buffer: Vec<u8>,
     buffer_at: u64,
 }
 
 impl Walker {
-    /// From `position`, which must be the start of a batch, to `end`.
-    pub(crate) fn new(file: Arc<dyn DiskFile>, position: u64, end: u64, window: usize) -> Self {
+    /// From the start of the file, which holds offsets from `base_offset` on, to `end`.
+    pub(crate) fn new(
+        file: Arc<dyn DiskFile>,
+        base_offset: Offset,
+        end: u64,
+        window: usize,
+    ) -> Self {
         Self {
             file: Some(file),
-            position,
+            position: 0,
             end,
+            next_offset: base_offset,
             window,
             buffer: Vec::new(),
             buffer_at: 0,
@@ -61,6 +94,7 @@ impl Walker {
             file: None,
             position: 0,
             end: 0,
+            next_offset: 0,
             window: 0,
             buffer: Vec::new(),
             buffer_at: 0,
@@ -71,9 +105,20 @@ impl Walker {
         self.position
     }
 
+    /// Offset that the next batch begins at, or a lower one.
+    pub(crate) fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
     /// Goes on at `position`, which must be the start of a batch, if that is ahead.
     pub(crate) fn skip_to(&mut self, position: u64) {
         self.position = self.position.max(position);
+    }
+
+    /// As [`Self::skip_to`].
+    pub(crate) fn starting_at(mut self, position: u64) -> Self {
+        self.skip_to(position);
+        self
     }
 
     /// The next batch; `None` at the end. After an error the walker stands where it stood.
@@ -94,7 +139,15 @@ impl Walker {
         if header.base_offset < 0 || header.last_offset_delta < 0 {
             return Err(corrupt("offset is negative".into()));
         }
+        if header.base_offset < self.next_offset {
+            return Err(WalkError::GoesBack {
+                position,
+                offset: header.base_offset,
+                expected: self.next_offset,
+            });
+        }
         self.position += header.size_in_bytes() as u64;
+        self.next_offset = header.next_offset();
         Ok(Some(Located { position, header }))
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod crash;
+mod damage;
 mod dir;
 mod fault_disk;
 mod faults;

@@ -334,6 +334,7 @@ fn names_that_do_not_belong_are_left_alone_and_leftovers_go() {
         "00000000000000000000.timeindex",
         "00000000000000000009.snapshot",
         "leader-epoch-checkpoint",
+        "leader-epoch-checkpoint.crc32c",
         "notes.txt",
     ];
     let mut expected: Vec<_> = expected.map(str::to_owned).into();

@@ -39,6 +39,8 @@ pub(crate) struct Shard<M: Machine> {
 struct State<M: Machine> {
     /// None while it is loading, or when its partition is not here.
     running: Option<Running<M>>,
+    /// Its partition is damaged: it will not be loaded before the next start.
+    absent: bool,
     waiting: BTreeMap<Token, oneshot::Sender<M::Completion>>,
     /// Loads that were begun; a later one outdates an earlier one.
     loads: u64,
@@ -126,10 +128,16 @@ impl Commit {
 }
 
 impl<M: Machine> Shard<M> {
-    /// Not loaded yet: it answers nothing.
-    pub(crate) fn new(world: &Arc<World>, broken: &Arc<Broken>, index: i32) -> Arc<Shard<M>> {
+    /// Not loaded yet: it answers nothing. `absent`: nor will it be, as its partition is damaged.
+    pub(crate) fn new(
+        world: &Arc<World>,
+        broken: &Arc<Broken>,
+        index: i32,
+        absent: bool,
+    ) -> Arc<Shard<M>> {
         let state = State {
             running: None,
+            absent,
             waiting: BTreeMap::new(),
             loads: 0,
         };
@@ -147,7 +155,8 @@ impl<M: Machine> Shard<M> {
     /// Calls the machine, appends and applies what it decided. No await in between, so it happens whole or not at all.
     ///
     /// # Errors
-    /// `COORDINATOR_LOAD_IN_PROGRESS` while loading; `NOT_COORDINATOR` after a failed write. The machine is not asked, or what it
+    /// `COORDINATOR_LOAD_IN_PROGRESS` while loading; `COORDINATOR_NOT_AVAILABLE` without its partition; `NOT_COORDINATOR` after a
+    /// failed write. The machine is not asked, or what it
     /// decided is dropped with it.
     pub(crate) fn step<R>(
         self: &Arc<Self>,
@@ -348,10 +357,11 @@ impl<M: Machine> Shard<M> {
 }
 
 fn running<M: Machine>(state: &mut State<M>) -> Result<&mut Running<M>, ErrorCode> {
-    state
-        .running
-        .as_mut()
-        .ok_or(ErrorCode::CoordinatorLoadInProgress)
+    let why = match state.absent {
+        true => ErrorCode::CoordinatorNotAvailable,
+        false => ErrorCode::CoordinatorLoadInProgress,
+    };
+    state.running.as_mut().ok_or(why)
 }
 
 /// A machine rebuilt from its log.
@@ -465,6 +475,9 @@ pub(crate) fn replay<M: Machine>(
     for batch in batches(bytes) {
         let batch = batch.map_err(|error| error.to_string())?;
         let header = *batch.header();
+        batch
+            .verify_crc()
+            .map_err(|error| format!("batch at offset {}: {error}", header.base_offset))?;
         if header.is_control() {
             match batch.control_record().map_err(|error| error.to_string())? {
                 ControlRecord::Commit { .. } => machine.apply_marker(header.producer_id, true),

@@ -139,10 +139,10 @@ impl<M: Machine> ShardTable<M> {
         let Some(topic) = topic.filter(|_| self.all().is_empty()) else {
             return;
         };
-        let shard = |index| Shard::new(&self.world, &self.broken, index);
+        let shard = |index, absent| Shard::new(&self.world, &self.broken, index, absent);
         *self.shards.write() = (0..)
             .zip(&topic.partitions)
-            .map(|(index, _)| shard(index))
+            .map(|(index, partition)| shard(index, partition.is_none()))
             .collect();
         let mut bytes_left = LOAD_AT_START_BYTES;
         for partition in topic.partitions.iter().flatten() {
@@ -173,6 +173,7 @@ impl<M: Machine> ShardTable<M> {
     async fn run_loads(self: Arc<Self>) {
         let clock = &self.world.parts.drivers.clock;
         let mut loaded_at: BTreeMap<i32, Instant> = BTreeMap::new();
+        let mut said: BTreeMap<i32, String> = BTreeMap::new();
         let opened = planted(Bug::AnswersWhileLoading).then(|| clock.now());
         loop {
             let next = self.broken.next();
@@ -192,12 +193,16 @@ impl<M: Machine> ShardTable<M> {
             }
             loaded_at.insert(index, clock.now());
             if let Err(why) = self.load(index).await {
-                tracing::error!(
-                    topic = M::TOPIC,
-                    partition = index,
-                    why,
-                    "coordinator cannot be loaded, will try again"
-                );
+                // Once, not every time it is tried.
+                if said.get(&index) != Some(&why) {
+                    tracing::error!(
+                        topic = M::TOPIC,
+                        partition = index,
+                        why,
+                        "coordinator cannot be loaded, will try again"
+                    );
+                    said.insert(index, why);
+                }
                 self.broken.put_back(index);
                 tokio::select! {
                     biased;

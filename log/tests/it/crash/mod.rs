@@ -30,7 +30,7 @@ fn stop_everywhere(config: &LogConfig, steps: &[Step]) {
         disk.power_off_at(op);
         let model = run(&(disk.clone() as Arc<dyn Disk>), config, steps);
         for (i, how) in Crash::ALL.into_iter().enumerate() {
-            let seeds = if how.has_choices() { 3 } else { 1 };
+            let seeds = if how.has_choices() { 2 } else { 1 };
             for seed in 0..seeds {
                 let context = format!("stopped at operation {op} of {ops}, {how:?}, seed {seed}");
                 let left = disk.after_crash(how, seed * 7 + op);
