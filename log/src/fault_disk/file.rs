@@ -1,5 +1,6 @@
 //! One file: its bytes as they are, as they are durable, and the writes in between.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -191,11 +192,17 @@ fn stale(durable: &Pages, len: usize, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-#[derive(Debug)]
 pub(super) struct OpenFile {
     state: Arc<Mutex<State>>,
     id: NodeId,
     path: PathBuf,
+}
+
+/// Its name: it goes into error messages, and the disk behind it does not.
+impl fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())
+    }
 }
 
 impl OpenFile {
