@@ -6,6 +6,7 @@
     reason = "this test drives processes, sockets and files"
 )]
 
+mod attack;
 mod bad_input;
 mod cli;
 mod clients;
@@ -14,6 +15,9 @@ mod pipeline;
 mod postgres;
 mod random;
 mod restart;
+#[path = "../../protocol/tests/it/sample.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod sample;
 mod server;
 mod streams;
 mod wire;

@@ -91,6 +91,11 @@ impl Server {
         self.child = Some(child);
     }
 
+    /// The process, while it runs.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
     /// kill -9, as a crash of the process.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

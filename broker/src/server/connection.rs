@@ -40,6 +40,8 @@ const OUTBOX_MAX: usize = 256 * 1024;
 const READ_MIN: usize = 4 * 1024;
 /// Reserved ahead for a peer that has not delivered more than this yet.
 const TRUST_MIN: usize = 64 * 1024;
+/// How long a connection that holds some memory waits for the rest.
+const MEMORY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a stopping broker lets a connection finish what it has begun.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -75,6 +77,8 @@ pub(crate) struct Connection<'a> {
     inbox: BytesMut,
     /// Memory taken for the frame that is being read, if it is a large one.
     reserved: Option<OwnedSemaphorePermit>,
+    /// Since when the connection has held some memory and waited for more.
+    stuck_since: Option<Instant>,
     /// Largest frame the peer has delivered whole.
     trusted: usize,
     /// Size of the last frame: what to read next.
@@ -118,6 +122,7 @@ impl<'a> Connection<'a> {
             socket,
             inbox: BytesMut::new(),
             reserved: None,
+            stuck_since: None,
             trusted: TRUST_MIN,
             expect: READ_MIN,
             in_flight: FuturesOrdered::new(),
@@ -159,7 +164,10 @@ impl<'a> Connection<'a> {
                     let (now, unfinished) = (self.now(), self.unfinished());
                     self.vigil.on_bytes(now, bytes, unfinished);
                 }
-                Event::Memory(memory) => self.reserved = Some(memory),
+                Event::Memory(memory) => match &mut self.reserved {
+                    Some(reserved) => reserved.merge(memory),
+                    None => self.reserved = Some(memory),
+                },
                 Event::Tick => self.on_tick()?,
                 Event::Stop => return self.drain().await,
             }
@@ -184,9 +192,14 @@ impl<'a> Connection<'a> {
         // A whole frame that is still there waits for an answer to go out; what comes after it is not read.
         let room = self.in_flight.len() < IN_FLIGHT_MAX && !self.has_frame();
         let claim = self.claim().filter(|_| room);
+        let now = self.now();
+        if claim.is_none() || self.reserved.is_none() {
+            self.stuck_since = None;
+        } else {
+            self.stuck_since.get_or_insert(now);
+        }
         if room && claim.is_none() {
             self.make_room();
-            let now = self.now();
             self.vigil.on_listening(now);
         }
         let Connection {
@@ -233,13 +246,28 @@ impl<'a> Connection<'a> {
         (!rest.is_empty()).then_some(0)
     }
 
-    /// Units of request memory that must be had before more of a large frame is read.
+    /// Units of request memory that must be had before more of a large frame is read: for as much as the peer has proved that it
+    /// delivers, or for twice what it has delivered. Who only says that a large frame comes holds nothing.
     fn claim(&self) -> Option<u32> {
-        let whole = self
-            .frame_bytes()
-            .filter(|bytes| *bytes > TRUST_MIN && self.reserved.is_none())?;
-        let units = (whole / MEMORY_UNIT).min(self.server.request_memory_units);
-        Some(u32::try_from(units).unwrap_or(u32::MAX))
+        let whole = self.frame_bytes().filter(|bytes| *bytes > TRUST_MIN)?;
+        let held = self.held_units();
+        let free = if held == 0 && self.trusted <= TRUST_MIN {
+            TRUST_MIN
+        } else {
+            held * MEMORY_UNIT
+        };
+        let wanted = whole.min(self.trusted.max(2 * self.inbox.len()));
+        let units = (wanted / MEMORY_UNIT).min(self.server.request_memory_units);
+        if self.inbox.len() < free || units <= held {
+            return None;
+        }
+        Some(u32::try_from(units - held).unwrap_or(u32::MAX))
+    }
+
+    fn held_units(&self) -> usize {
+        self.reserved
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
     /// Space in the inbox for the next read.
@@ -399,6 +427,17 @@ impl<'a> Connection<'a> {
             // A quiet connection gives its buffer back.
             self.inbox = BytesMut::new();
             self.expect = READ_MIN;
+        }
+        // Several that hold some memory and wait for more would wait for each other: one after the other gives up.
+        if self
+            .stuck_since
+            .is_some_and(|since| since + MEMORY_WAIT_MAX <= now)
+        {
+            let why = format!(
+                "no memory for a request of {} bytes (queued.max.request.bytes)",
+                self.frame_bytes().unwrap_or(0)
+            );
+            return Err(End::Refused(why));
         }
         match self.vigil.on_tick(now, !self.in_flight.is_empty()) {
             Verdict::Keep(_) => Ok(()),

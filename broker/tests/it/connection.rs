@@ -301,3 +301,50 @@ async fn answers_of_pipelined_requests_come_in_order_however_large() {
         assert_eq!(answered, id);
     }
 }
+
+#[tokio::test]
+async fn who_only_says_that_a_large_request_comes_holds_no_memory() {
+    let world = World::start(&[("queued.max.request.bytes", "1000000")]).await;
+    let mut good = world.client_with_topic("t", 1).await;
+    let mut bad = Vec::new();
+    for _ in 0..5 {
+        let mut client = world.client().await;
+        let begun = 1_000_000u32.to_be_bytes();
+        client.socket.write_all(&begun).await.unwrap();
+        // The last byte of what is free, so that the broker has read the length for certain.
+        client.socket.write_all(&[0; 60_000]).await.unwrap();
+        bad.push(client);
+    }
+    let large = batch(&["x".repeat(500_000).as_str()]);
+    for _ in 0..3 {
+        assert_eq!(good.produce("t", 0, large.clone()).await.error_code, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_requests_that_wait_for_each_others_memory_give_up_one_by_one() {
+    let world = World::start(&[("queued.max.request.bytes", "400000")]).await;
+    world.client_with_topic("t", 1).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut client = world.client().await;
+        let request = produce_request("t", 0, -1, batch(&["x".repeat(390_000).as_str()]));
+        // Half of it: each holds some memory, none can get all.
+        let header = flumen_protocol::frame::RequestHeader {
+            api_version: 9,
+            ..Default::default()
+        };
+        let bytes = flumen_protocol::frame::encode_request(&header, &request).unwrap();
+        let half = bytes.len() / 2;
+        client.socket.write_all(&bytes[..half]).await.unwrap();
+        waiting.push((client, bytes.slice(half..)));
+    }
+    let mut answered = 0;
+    for (client, rest) in &mut waiting {
+        if client.socket.write_all(rest).await.is_ok() && client.next_frame().await.is_some() {
+            answered += 1;
+        }
+    }
+    assert!(answered > 0, "all of them gave up");
+    assert_alive(&world).await;
+}

@@ -59,6 +59,16 @@ pub(crate) enum Richness {
     Random,
     /// Nothing is null, empty or absent.
     Full,
+    /// Everything that may be is null, all else is empty.
+    Empty,
+    /// Each array holds one element twice; names are `t`, numbers small, so that they mean something.
+    Twins,
+}
+
+impl Richness {
+    fn has_tags(self) -> bool {
+        matches!(self, Richness::Random | Richness::Full)
+    }
 }
 
 /// A random message of that version.
@@ -128,13 +138,14 @@ impl Maker<'_> {
         known.retain(|f| f.tag.is_some());
         known.sort_by_key(|f| f.tag);
         let mut tags: Vec<(u32, Sample)> = Vec::new();
-        for field in known.iter().filter(|_| random) {
+        let tagged = random && self.richness.has_tags();
+        for field in known.iter().filter(|_| tagged) {
             if self.richness == Richness::Full || self.dice.once_in(2) {
                 let content = self.set_value(field);
                 tags.push((field.tag.expect("it is tagged"), content));
             }
         }
-        if random && (self.richness == Richness::Full || self.dice.once_in(4)) {
+        if tagged && (self.richness == Richness::Full || self.dice.once_in(4)) {
             // kafka-protocol refuses a tag that only later versions know, so stay above all of them
             let tags_ever = s.fields.iter().filter(|f| f.tag.is_some()).count();
             let mut number = (tags_ever + self.dice.below(300)) as u32;
@@ -182,7 +193,8 @@ impl Maker<'_> {
         let default_null = field.default.as_deref() == Some("null") || field.ty == Type::Records;
         let null = match (random, self.richness) {
             (false, _) => default_null,
-            (true, Richness::Full) => false,
+            (true, Richness::Full | Richness::Twins) => false,
+            (true, Richness::Empty) => true,
             (true, Richness::Random) => self.dice.once_in(4),
         };
         if nullable && null {
@@ -221,7 +233,11 @@ impl Maker<'_> {
     }
 
     fn value(&mut self, ty: &Type) {
-        let dice = self.dice.next();
+        let dice = match self.richness {
+            Richness::Random | Richness::Full => self.dice.next(),
+            Richness::Twins => self.dice.next() % 2,
+            Richness::Empty => 0,
+        };
         match ty {
             Type::Bool => self.put(&[(dice & 1) as u8]),
             Type::I8 => self.put(&[dice as u8]),
@@ -241,9 +257,15 @@ impl Maker<'_> {
                 let count = match self.richness {
                     Richness::Full => 1 + self.dice.below(2),
                     Richness::Random => self.dice.below(4),
+                    Richness::Twins => 2,
+                    Richness::Empty => 0,
                 };
                 self.length(Width::Four, Some(count));
+                let twin = self.dice.clone();
                 for _ in 0..count {
+                    if self.richness == Richness::Twins {
+                        self.dice = twin.clone();
+                    }
                     self.value(element);
                 }
             }
@@ -257,8 +279,11 @@ impl Maker<'_> {
         let mut text: String = (0..chars)
             .map(|_| letters[self.dice.below(letters.len())])
             .collect();
-        if self.richness == Richness::Random && self.dice.once_in(10) {
-            text.clear();
+        match self.richness {
+            Richness::Random if self.dice.once_in(10) => text.clear(),
+            Richness::Empty => text.clear(),
+            Richness::Twins => "t".clone_into(&mut text),
+            _ => {}
         }
         self.length(Width::Two, Some(text.len()));
         self.put(text.as_bytes());
@@ -266,7 +291,8 @@ impl Maker<'_> {
 
     fn block(&mut self, longest: usize) {
         let len = match self.richness {
-            Richness::Full => 1 + self.dice.below(30),
+            Richness::Full | Richness::Twins => 1 + self.dice.below(30),
+            Richness::Empty => 0,
             Richness::Random => self.dice.below(longest),
         };
         self.length(Width::Four, Some(len));
