@@ -20,6 +20,9 @@ pub(crate) struct Dev {
     /// Port of Connect's REST API on the loopback address; 0 picks a free one
     #[arg(long, default_value_t = 8083)]
     connect_port: u16,
+    /// Port of metrics and health on the loopback address; 0 picks a free one
+    #[arg(long, default_value_t = 9644)]
+    http_port: u16,
     /// A setting of the broker as key=value, with Kafka's names; may be repeated
     #[arg(long = "set", value_parser = key_value)]
     settings: Vec<(String, String)>,
@@ -35,6 +38,10 @@ impl Dev {
             (
                 "listeners".to_owned(),
                 format!("PLAINTEXT://127.0.0.1:{}", self.port),
+            ),
+            (
+                "flumen.http.listener".to_owned(),
+                format!("127.0.0.1:{}", self.http_port),
             ),
             // One developer, one member: nobody else is coming.
             (

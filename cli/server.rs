@@ -26,6 +26,9 @@ pub(crate) struct Run {
     /// Address that clients are told to connect to
     #[arg(long)]
     advertise: Option<String>,
+    /// Where `/metrics` and `/health` are served, as 127.0.0.1:9644; nowhere if not given
+    #[arg(long)]
+    http: Option<String>,
     /// A server.properties of Kafka's; flags win over it
     #[arg(long)]
     properties: Option<PathBuf>,
@@ -65,6 +68,7 @@ impl Run {
             "advertised.listeners",
             self.advertise.map(|at| format!("PLAINTEXT://{at}")),
         );
+        set("flumen.http.listener", self.http);
         properties.extend(self.settings);
         config(properties)
     }
@@ -89,6 +93,9 @@ pub(crate) async fn start(config: BrokerConfig) -> Result<Broker, CliError> {
         broker.addr(),
         folder.display()
     );
+    if let Some(http) = broker.http_addr() {
+        eprintln!("metrics and health on http://{http}/metrics and /health/ready");
+    }
     Ok(broker)
 }
 

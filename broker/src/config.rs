@@ -223,6 +223,8 @@ properties! {
     group_max_session_timeout_ms: i32 = "1800000", "group.max.session.timeout.ms", 1..=i32::MAX;
     /// Most members of a group.
     group_max_size: i32 = "2147483647", "group.max.size", 1..=i32::MAX;
+    /// Where `/metrics` and `/health` are served, as 127.0.0.1:9644; empty for nowhere. It asks nobody for a password.
+    http_listener: String = "", "flumen.http.listener";
     /// Partitions of `__consumer_offsets`.
     offsets_topic_num_partitions: i32 = "50", "offsets.topic.num.partitions", 1..=i32::MAX;
     /// Replicas of `__consumer_offsets`.
@@ -337,6 +339,17 @@ impl BrokerConfig {
             "0.0.0.0".clone_into(&mut endpoint.host);
         }
         Ok(endpoint)
+    }
+
+    /// Where metrics and health are served, if anywhere.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] if it is no `host:port`.
+    pub fn http(&self) -> Result<Option<Endpoint>, ConfigError> {
+        if self.http_listener.is_empty() {
+            return Ok(None);
+        }
+        parse_endpoint("flumen.http.listener", &self.http_listener).map(Some)
     }
 
     /// What clients are told, unless it is the address the broker listens on.

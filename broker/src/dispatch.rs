@@ -12,6 +12,7 @@ use flumen_protocol::api::ApiKey;
 use flumen_protocol::codec::{DecodeError, Fault, Message, Reader};
 use flumen_protocol::frame::{decode_request_header, encode_response};
 use flumen_protocol::segment::Segment;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::handlers;
@@ -156,7 +157,20 @@ pub(crate) async fn dispatch(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -
         }
         return close(format!("{api} version {} is not served", context.version));
     }
-    route(node, context, reader).await.unwrap_or_else(close)
+    let began = node.drivers.clock.now();
+    let started = route(node, context, reader).await.unwrap_or_else(close);
+    let node = Arc::clone(node);
+    let count = move || {
+        let took = node.drivers.clock.now() - began;
+        node.metrics.on_request(api, took);
+    };
+    match started {
+        Started::Done(answer) => {
+            count();
+            Started::Done(answer)
+        }
+        Started::Later(answer) => Started::Later(Box::pin(answer.inspect(move |_| count()))),
+    }
 }
 
 fn close(why: String) -> Started {

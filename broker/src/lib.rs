@@ -33,6 +33,8 @@ mod flush;
 #[doc(hidden)]
 pub mod fuzz;
 mod handlers;
+mod http;
+mod metrics;
 mod node;
 pub mod partition;
 mod replicas;
@@ -55,6 +57,7 @@ use crate::config::{BrokerConfig, ConfigError, Endpoint};
 use crate::coordinator::{CoordinatorParts, Coordinators};
 use crate::driver::Listener;
 use crate::handlers::api_versions::INITIAL_FEATURES;
+use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::replicas::Replicas;
 use crate::server::Server;
@@ -88,6 +91,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Broker {
     addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
     node: Arc<Node>,
     replicas: Arc<Replicas>,
     connections: TaskTracker,
@@ -107,6 +111,10 @@ impl Broker {
             source,
         })?;
 
+        let http = match config.http()? {
+            Some(endpoint) => Some(bind(&endpoint, &drivers).await?),
+            None => None,
+        };
         let replicas = Replicas::open(Arc::clone(&config), drivers.clone()).await?;
         let metadata = replicas.metadata_log();
         let (log, image) = drivers
@@ -138,7 +146,12 @@ impl Broker {
             stop: stop.clone(),
             advertised,
             topics_created: AtomicUsize::new(0),
+            metrics: Metrics::new(),
         });
+        let http_addr = match http {
+            Some(listener) => Some(serve_http(listener, &node)?),
+            None => None,
+        };
         let connections = TaskTracker::new();
         let server = Server::new(Arc::clone(&node), stop, addr);
         drivers.spawn(
@@ -148,6 +161,7 @@ impl Broker {
         tracing::info!(%addr, node = node.config.node_id, cluster = node.cluster_id, "broker started");
         Ok(Broker {
             addr,
+            http_addr,
             node,
             replicas,
             connections,
@@ -158,6 +172,12 @@ impl Broker {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where metrics and health are served, with the real port; `None` without `flumen.http.listener`.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
     }
 
     /// Stops in order: no new requests, begun ones answered, coordinators stopped, logs flushed and marked clean.
@@ -198,6 +218,17 @@ async fn bind(endpoint: &Endpoint, drivers: &Drivers) -> Result<Box<dyn Listener
         .bind(SocketAddr::new(ip, endpoint.port))
         .await
         .map_err(fail)
+}
+
+/// Starts metrics and health; where they listen.
+fn serve_http(listener: Box<dyn Listener>, node: &Arc<Node>) -> Result<SocketAddr, StartError> {
+    let addr = listener.local_addr().map_err(|source| StartError::Listen {
+        addr: node.config.http_listener.clone(),
+        source,
+    })?;
+    node.drivers
+        .spawn("http", http::serve(listener, Arc::clone(node)));
+    Ok(addr)
 }
 
 async fn register(

@@ -10,6 +10,7 @@ use crate::config::{BrokerConfig, Endpoint};
 use crate::coordinator::Coordinators;
 use crate::dispatch::Context;
 use crate::driver::Drivers;
+use crate::metrics::Metrics;
 use crate::partition::table::Partitions;
 use crate::replicas::Replicas;
 
@@ -24,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) coordinators: Coordinators,
+    pub(crate) metrics: Metrics,
     /// Cancelled when the broker stops: long polls answer with what they have.
     pub(crate) stop: CancellationToken,
     /// `advertised.listeners`, if it is set.
@@ -41,6 +43,35 @@ impl Node {
             host: context.peer.local.ip().to_canonical().to_string(),
             port: context.peer.local.port(),
         })
+    }
+
+    /// Why clients had better not be sent here, if there is a reason.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.stop.is_cancelled() {
+            problems.push("the broker is stopping".to_owned());
+        }
+        if let Some(why) = self.replicas.fenced() {
+            problems.push(format!(
+                "the data directory takes no more writes until a restart: {why}"
+            ));
+        }
+        let closed: usize = self
+            .cluster
+            .image()
+            .topics()
+            .map(|topic| {
+                let open = self.partitions.topic_by_id(topic.id);
+                let open = open.map_or(0, |open| open.partitions.iter().flatten().count());
+                topic.partitions.len().saturating_sub(open)
+            })
+            .sum();
+        if closed > 0 {
+            problems.push(format!(
+                "{closed} partitions have a log that cannot be opened"
+            ));
+        }
+        problems
     }
 
     /// Where placement of the next topic starts.

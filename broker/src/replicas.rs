@@ -311,6 +311,11 @@ impl Replicas {
         })
     }
 
+    /// Why the data directory takes no more writes, once a flush has failed.
+    pub(crate) fn fenced(&self) -> Option<String> {
+        self.flush.fenced()
+    }
+
     /// The data directory, and the size of the file system it is on.
     pub(crate) fn data_dir(&self) -> (&Path, Option<Space>) {
         let path = self.dir.path();

@@ -5,6 +5,7 @@
 //! Sessions (KIP-227) are not kept: every answer has session id 0, which the protocol allows, and clients then send full requests.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flumen_log::AbortedTxn;
@@ -72,10 +73,13 @@ pub(crate) async fn fetch(
     let patient = request.max_wait_ms > 0;
     let plan = Plan::new(node, context, request);
     let look = plan.look();
-    if !patient || look.is_enough(&plan) {
-        return look.response;
-    }
-    plan.wait(node, look, deadline).await
+    let look = if !patient || look.is_enough(&plan) {
+        look
+    } else {
+        plan.wait(node, look, deadline).await
+    };
+    plan.count(&look.response);
+    look.response
 }
 
 /// With no sessions kept, only "none" and "give me a new one" are right.
@@ -257,7 +261,7 @@ impl Plan {
     }
 
     /// Waits for bytes until `deadline`.
-    async fn wait(&self, node: &Node, first: Look, deadline: Instant) -> FetchResponse {
+    async fn wait(&self, node: &Node, first: Look, deadline: Instant) -> Look {
         let mut look = first;
         let wait = FetchWait::new(self.missing(&look));
         let _parked: Vec<ParkedFetch> = self
@@ -270,7 +274,7 @@ impl Plan {
             if self.ends() != look.ends {
                 look = self.look();
                 if look.is_enough(self) {
-                    return look.response;
+                    return look;
                 }
                 wait.restart(self.missing(&look));
                 continue;
@@ -282,13 +286,29 @@ impl Plan {
                 () = &mut timeout => false,
             };
             if !more {
-                return look.response;
+                return look;
             }
             look = self.look();
             if look.is_enough(self) {
-                return look.response;
+                return look;
             }
             wait.restart(self.missing(&look));
+        }
+    }
+
+    /// What leaves is counted with its partition.
+    fn count(&self, response: &FetchResponse) {
+        for ((_, topic), answered) in self.topics.iter().zip(&response.responses) {
+            for data in &answered.partitions {
+                let partition = topic
+                    .as_ref()
+                    .and_then(|t| t.partition(data.partition_index));
+                let bytes = data.records.as_ref().map_or(0, Records::len);
+                if let Some(partition) = partition.filter(|_| bytes > 0) {
+                    let out = &partition.traffic.bytes_out;
+                    out.fetch_add(bytes as u64, Ordering::Relaxed);
+                }
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::flush::FlushConductor;
+use crate::metrics::Traffic;
 use leader::{Advance, Durability, Leader};
 use pending::{AckId, FetchId, Isolation, Pending};
 
@@ -50,6 +51,8 @@ pub struct Partition {
     /// The last stable offset: moves only with the high watermark, as a transaction's records and its marker both lie above it
     /// when they are appended.
     last_stable: AtomicI64,
+    /// What it moved, for metrics.
+    pub(crate) traffic: Traffic,
     /// Whether the conductor has it in its next round.
     pub(crate) in_next_flush: AtomicBool,
 }
@@ -78,6 +81,7 @@ impl Partition {
                 pending: Pending::new(),
                 closed: None,
             }),
+            traffic: Traffic::default(),
             in_next_flush: AtomicBool::new(false),
         });
         if durable < end {
@@ -158,6 +162,13 @@ impl Partition {
     }
 
     fn on_append(self: &Arc<Self>, appended: &Appended) {
+        let records = u64::try_from(appended.last_offset + 1 - appended.base_offset).unwrap_or(0);
+        self.traffic
+            .bytes_in
+            .fetch_add(appended.size_bytes as u64, Ordering::Relaxed);
+        self.traffic
+            .records_in
+            .fetch_add(records, Ordering::Relaxed);
         let (advance, durability) = {
             let mut state = self.state.lock();
             (

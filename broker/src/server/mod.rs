@@ -10,7 +10,7 @@ pub(crate) mod writer;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -119,7 +119,10 @@ impl Server {
         };
         let server = Arc::clone(self);
         let task = async move {
+            let open = &server.node.metrics.connections;
+            open.fetch_add(1, Ordering::Relaxed);
             Connection::new(&server, socket, peer).run().await;
+            open.fetch_sub(1, Ordering::Relaxed);
             drop(place);
         };
         self.node

@@ -13,6 +13,7 @@ mod durability;
 mod fetch;
 mod groups;
 mod held;
+mod http;
 mod limits;
 mod planted;
 mod produce;
