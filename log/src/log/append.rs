@@ -339,14 +339,13 @@ impl Log {
             .load()
             .and_then(|()| active.append(&stamped, config.index_interval_bytes));
         writer.dirty_dir |= created;
+        // What is undone, too: a part of it may last where the cut does not, and recovery would take that part for the torn end of the
+        // log and drop the segments behind it.
+        let known = writer.dirty.last();
+        if active.is_open() && known.is_none_or(|last| !Arc::ptr_eq(last, &active)) {
+            writer.dirty.push(active.clone());
+        }
         let Err(error) = written else {
-            if writer
-                .dirty
-                .last()
-                .is_none_or(|last| !Arc::ptr_eq(last, &active))
-            {
-                writer.dirty.push(active);
-            }
             return Ok(());
         };
         if let Err(undo) = active.undo() {

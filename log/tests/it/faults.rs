@@ -93,6 +93,31 @@ fn a_failed_write_is_undone_and_one_that_cannot_be_undone_fences() {
 }
 
 #[test]
+fn what_was_undone_does_not_come_back_to_cut_off_the_segments_behind_it() {
+    for how in Crash::ALL {
+        for seed in 0..16 {
+            let disk = Arc::new(FaultDisk::new());
+            let log = open(&disk, OpenOptions::default());
+            append(&log, 0).unwrap();
+            log.flush().unwrap();
+            disk.fail_at(disk.ops() + 1, Fault::ShortWrite(30));
+            disk.fail_at(disk.ops() + 2, Fault::Io);
+            append(&log, 1).unwrap_err();
+            log.roll().unwrap();
+            append(&log, 2).unwrap();
+            let durable = log.flush().unwrap();
+            let left = Arc::new(disk.after_crash(how, seed));
+            let options = OpenOptions {
+                recovery_point: Some(0),
+                ..OpenOptions::default()
+            };
+            let log = open(&left, options);
+            assert_eq!(log.log_end_offset(), durable, "{how:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn a_failed_sync_fences_for_good_and_nothing_after_it_is_called_durable() {
     // Syncs of the file, of the directory, and of the directory above it.
     for nth in 1..=3 {
