@@ -11,6 +11,8 @@ use flumen_client::{
     ProducerConfig, ProducerRecord, RecordBlock, TopicPartition,
 };
 
+use tokio::sync::watch;
+
 use crate::support::{PATIENCE, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -330,8 +332,13 @@ async fn only_what_was_committed_is_seen_and_only_once() {
     assert_eq!(stable, replicated, "nothing is left open");
 }
 
-/// Copies `from` to `to` in transactions, exactly once, for as long as it is let.
-async fn copy(client: Client, index: usize) -> Result<(), ClientError> {
+/// Copies `from` to `to` in transactions, exactly once, for as long as it is let. Tells `in_midst` whenever it has sent the records
+/// of a transaction and not yet ended it.
+async fn copy(
+    client: Client,
+    index: usize,
+    in_midst: Arc<watch::Sender<bool>>,
+) -> Result<(), ClientError> {
     let producer = Producer::new(
         &client,
         ProducerConfig::transactional(format!("copy-{index}")),
@@ -367,7 +374,7 @@ async fn copy(client: Client, index: usize) -> Result<(), ClientError> {
                 let next = OffsetAndMetadata::new(piece.next_offset);
                 offsets.push((piece.partition.clone(), next));
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            in_midst.send_replace(true);
             producer
                 .send_offsets_to_transaction(&offsets, &consumer.group_metadata())
                 .await?;
@@ -393,37 +400,50 @@ async fn copiers_that_are_killed_within_their_transactions_copy_exactly_once() {
         .create_topic(&NewTopic::new("to", 4))
         .await
         .unwrap();
-    let start = |index: usize| tokio::spawn(copy(client.clone(), index));
-    let mut copiers: Vec<_> = (0..2).map(start).collect();
+    let in_midst: [Arc<watch::Sender<bool>>; 2] = Default::default();
+    let start =
+        |index: usize| tokio::spawn(copy(client.clone(), index, Arc::clone(&in_midst[index])));
+    let mut copiers = [start(0), start(1)];
     let producer = Producer::new(&client, ProducerConfig::default())
         .await
         .unwrap();
-    for number in 0..8_000 {
-        producer.send(numbered("from", number, 4)).await.unwrap();
-        if number % 500 == 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let index = usize::try_from(number / 500 % 2).unwrap();
+    // Records flow until each copier was killed eight times in the midst of a transaction.
+    let (mut count, mut kills) = (0, 0);
+    while kills < 16 {
+        for _ in 0..50 {
+            producer.send(numbered("from", count, 4)).await.unwrap();
+            count += 1;
+        }
+        producer.flush().await.unwrap();
+        let index = kills % 2;
+        if in_midst[index].send_replace(false) {
             copiers[index].abort();
             copiers[index] = start(index);
+            kills += 1;
+        }
+        // One may have stopped by itself, when the group had moved on.
+        for (index, copier) in copiers.iter_mut().enumerate() {
+            if copier.is_finished() {
+                *copier = start(index);
+            }
         }
     }
-    producer.flush().await.unwrap();
     let keep_alive = async {
+        let [first, second] = &mut copiers;
         loop {
-            for (index, copier) in copiers.iter_mut().enumerate() {
-                if copier.is_finished() {
-                    *copier = start(index);
-                }
+            tokio::select! {
+                biased;
+                _ = &mut *first => *first = start(0),
+                _ = &mut *second => *second = start(1),
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let copied = tokio::select! {
         biased;
-        values = read(&client, "to", 4, 8_000) => values,
+        values = read(&client, "to", 4, usize::try_from(count).unwrap()) => values,
         () = keep_alive => unreachable!("it never ends"),
     };
-    assert_once_and_in_order(&copied, 8_000, 4);
+    assert_once_and_in_order(&copied, count, 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -438,19 +458,32 @@ async fn a_restart_under_load_loses_and_repeats_nothing() {
     let producer = Producer::new(&client, ProducerConfig::default())
         .await
         .unwrap();
+    let (sent, mut progress) = watch::channel(0_u32);
+    let (stop, stopped) = watch::channel(false);
     let sending = tokio::spawn(async move {
-        for number in 0..6_000 {
-            producer.send(numbered("t", number, 4)).await.unwrap();
-            if number % 50 == 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut number = 0;
+        while !*stopped.borrow() {
+            for _ in 0..50 {
+                producer.send(numbered("t", number, 4)).await.unwrap();
+                number += 1;
             }
+            producer.flush().await.unwrap();
+            sent.send_replace(number);
         }
-        producer.close().await
+        producer.close().await.unwrap();
+        number
     });
     for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        let before = *progress.borrow();
+        let moved = progress.wait_for(|sent| *sent >= before + 500);
+        tokio::time::timeout(PATIENCE, moved)
+            .await
+            .expect("the producer goes on")
+            .unwrap();
         world.restart().await;
     }
-    sending.await.unwrap().unwrap();
-    assert_once_and_in_order(&read(&client, "t", 4, 6_000).await, 6_000, 4);
+    stop.send(true).unwrap();
+    let count = sending.await.unwrap();
+    let values = read(&client, "t", 4, usize::try_from(count).unwrap()).await;
+    assert_once_and_in_order(&values, count, 4);
 }

@@ -310,15 +310,9 @@ impl GroupShard {
     }
 
     /// Topics are gone: so are the offsets in them.
-    pub(crate) fn topics_deleted(&self, topics: &BTreeSet<String>) -> Vec<GroupRecord> {
+    pub(crate) fn topics_deleted(&self, is_gone: impl Fn(&str) -> bool) -> Vec<GroupRecord> {
         let of_group = |(group_id, group): (&String, &Group)| {
-            tombstones(
-                group_id,
-                group
-                    .image
-                    .offsets
-                    .removable(|partition, _| topics.contains(&partition.topic)),
-            )
+            tombstones(group_id, group.image.offsets.of_topics(&is_gone))
         };
         self.groups.iter().flat_map(of_group).collect()
     }

@@ -4,10 +4,10 @@
 //! An offset committed inside a transaction waits under its producer id until the marker of that transaction is in the log.
 //! Two commits of one partition are ordered by the log positions of their *records*, not by that of the marker: compaction keeps
 //! the record with the higher position, and live state must agree with a replay of the compacted log (Kafka: `recordOffset`).
-//! For the same reason nothing is tombstoned while a transaction holds an offset of it: the tombstone would erase the staged
-//! record from a compacted log, but not from here.
+//! A tombstone takes what a transaction holds of its partition as well, here as in a compacted log. So what is merely too old is not
+//! tombstoned while a transaction holds an offset of it; what belongs to a deleted topic is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flumen_planted::{Bug, planted};
 use flumen_protocol::id::{ProducerId, TopicPartition};
@@ -122,6 +122,15 @@ impl Offsets {
             which(partition, &commit.value) && !self.is_unstable(partition)
         });
         due.map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// Partitions of these topics of which anything is known, held back by a transaction or not: where a topic is gone, what a
+    /// transaction still holds of it must not come back with its marker.
+    pub(crate) fn of_topics(&self, which: impl Fn(&str) -> bool) -> Vec<TopicPartition> {
+        let staged = self.pending.values().flat_map(BTreeMap::keys);
+        let known = self.committed.keys().chain(staged);
+        let of_topics: BTreeSet<_> = known.filter(|known| which(&known.topic)).collect();
+        of_topics.into_iter().cloned().collect()
     }
 
     /// Partitions with an offset that expired: `retention_ms` after `since(offset)`, or at the moment the record itself names

@@ -52,6 +52,7 @@ const TOMBSTONES_MAX: usize = 1_000;
 /// See the head of the file.
 #[derive(Debug)]
 pub(crate) struct Groups {
+    world: Arc<World>,
     table: Arc<ShardTable<GroupShard>>,
 }
 
@@ -73,6 +74,7 @@ impl Groups {
                 .unwrap_or(u64::MAX),
         };
         Arc::new(Groups {
+            world: Arc::clone(world),
             table: ShardTable::new(world, config),
         })
     }
@@ -81,9 +83,12 @@ impl Groups {
         self.table.open().await;
     }
 
-    /// Ticks the shards that are due; the next deadline of all.
+    /// Ticks the shards that are due and clears those that were loaded; the next deadline of all.
     pub(super) fn tick(&self, now: Time) -> Option<u64> {
         let due = |shard: &Arc<Shard<GroupShard>>| {
+            if shard.take_loaded() {
+                self.drop_offsets_of_missing_topics(shard);
+            }
             if shard
                 .next_deadline(now)
                 .is_some_and(|deadline| deadline <= now.monotonic_ms)
@@ -298,27 +303,42 @@ impl Groups {
         codes
     }
 
-    /// Topics are deleted: so are the offsets committed in them. A shard that cannot do it now keeps them until they expire.
+    /// Topics are deleted: so are the offsets committed in them. A shard that cannot do it now does it when it is loaded again.
     pub(super) async fn topics_deleted(&self, topics: &[String]) {
-        let topics: BTreeSet<String> = topics.iter().cloned().collect();
+        let topics: BTreeSet<&str> = topics.iter().map(String::as_str).collect();
         for shard in self.table.all().iter() {
-            loop {
-                let written = shard.step(|machine, _| {
-                    let mut records = machine.topics_deleted(&topics);
-                    records.truncate(TOMBSTONES_MAX);
-                    let count = records.len();
-                    Step::new(records, count)
-                });
-                match written {
-                    Ok((TOMBSTONES_MAX, _)) => {}
-                    Ok((0, _)) | Err(_) => break,
-                    Ok((_, commit)) => {
-                        commit.done().await.ok();
-                        break;
-                    }
-                }
+            if let Some(commit) = self.drop_offsets(shard, |topic| topics.contains(topic)) {
+                commit.done().await.ok();
             }
         }
+    }
+
+    /// Deletes the offsets of topics that are gone; what to wait for, if there were any.
+    fn drop_offsets(
+        &self,
+        shard: &Arc<Shard<GroupShard>>,
+        is_gone: impl Fn(&str) -> bool,
+    ) -> Option<Commit> {
+        let mut dropped = None;
+        loop {
+            let written = shard.step(|machine, _| {
+                let mut records = machine.topics_deleted(&is_gone);
+                records.truncate(TOMBSTONES_MAX);
+                let count = records.len();
+                Step::new(records, count)
+            });
+            match written {
+                Ok((0, _)) | Err(_) => return dropped,
+                Ok((_, commit)) => dropped = Some(commit),
+            }
+        }
+    }
+
+    /// A crash may have come between a topic's deletion and that of its offsets; were they to stay, the next topic of that name
+    /// would be read from there.
+    fn drop_offsets_of_missing_topics(&self, shard: &Arc<Shard<GroupShard>>) {
+        let image = self.world.parts.cluster.image();
+        self.drop_offsets(shard, |topic| image.topic(topic).is_none());
     }
 
     /// One step of a machine, with the replies it owes to others.

@@ -113,16 +113,22 @@ impl Finisher {
         if planted(Bug::MarkerSkipped) {
             missing.pop(); // wrong: that partition's part of the transaction stays open
         }
+        let mut told = false;
         loop {
             missing = self.write(&marker, markers.client_version, missing).await;
             if missing.is_empty() {
+                if told {
+                    tracing::info!(id = markers.transactional_id, "all markers are written");
+                }
                 return true;
             }
-            tracing::warn!(
-                id = markers.transactional_id,
-                missing = missing.len(),
-                "markers will be tried again"
-            );
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(
+                    id = markers.transactional_id,
+                    missing = missing.len(),
+                    "markers cannot be written; they are tried until they are"
+                );
+            }
             self.pause().await;
             if self.world.stop.is_cancelled() {
                 return false;

@@ -31,6 +31,8 @@ pub(crate) struct Shard<M: Machine> {
     next_token: AtomicU64,
     /// It was loaded, and what the load found half done has not been looked at.
     loaded: AtomicBool,
+    /// Its last write failed; told when that begins and when it ends, not at every load in between.
+    writes_fail: AtomicBool,
     /// Told when something that others are asked to wait for has ended.
     pub(crate) changed: Notify,
 }
@@ -148,6 +150,7 @@ impl<M: Machine> Shard<M> {
             state: Mutex::new(state),
             next_token: AtomicU64::new(1),
             loaded: AtomicBool::new(false),
+            writes_fail: AtomicBool::new(false),
             changed: Notify::new(),
         })
     }
@@ -174,6 +177,14 @@ impl<M: Machine> Shard<M> {
                 self.unload(&mut state, &error.to_string());
             }
             return Err(error.code);
+        }
+        if !step.records.is_empty() && self.writes_fail.load(Ordering::Relaxed) {
+            self.writes_fail.store(false, Ordering::Relaxed);
+            tracing::info!(
+                topic = M::TOPIC,
+                partition = self.index,
+                "coordinator can write again"
+            );
         }
         self.world
             .timers
@@ -299,12 +310,14 @@ impl<M: Machine> Shard<M> {
         if state.running.take().is_none() {
             return;
         }
-        tracing::warn!(
-            topic = M::TOPIC,
-            partition = self.index,
-            why,
-            "coordinator drops its state and loads again"
-        );
+        if !self.writes_fail.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                topic = M::TOPIC,
+                partition = self.index,
+                why,
+                "coordinator drops its state and loads again, as often as it cannot write"
+            );
+        }
         state.waiting.clear();
         self.broken.report(self.index);
     }

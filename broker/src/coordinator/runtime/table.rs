@@ -173,7 +173,7 @@ impl<M: Machine> ShardTable<M> {
     async fn run_loads(self: Arc<Self>) {
         let clock = &self.world.parts.drivers.clock;
         let mut loaded_at: BTreeMap<i32, Instant> = BTreeMap::new();
-        let mut said: BTreeMap<i32, String> = BTreeMap::new();
+        let mut failing: BTreeMap<i32, String> = BTreeMap::new();
         let opened = planted(Bug::AnswersWhileLoading).then(|| clock.now());
         loop {
             let next = self.broken.next();
@@ -192,17 +192,9 @@ impl<M: Machine> ShardTable<M> {
                 }
             }
             loaded_at.insert(index, clock.now());
-            if let Err(why) = self.load(index).await {
-                // Once, not every time it is tried.
-                if said.get(&index) != Some(&why) {
-                    tracing::error!(
-                        topic = M::TOPIC,
-                        partition = index,
-                        why,
-                        "coordinator cannot be loaded, will try again"
-                    );
-                    said.insert(index, why);
-                }
+            let loaded = self.load(index).await;
+            tell_change(M::TOPIC, index, &loaded, &mut failing);
+            if loaded.is_err() {
                 self.broken.put_back(index);
                 tokio::select! {
                     biased;
@@ -262,6 +254,30 @@ impl<M: Machine> ShardTable<M> {
             "coordinator loaded"
         );
         Ok(())
+    }
+}
+
+/// Tells of a shard that cannot be loaded when that begins, when the reason is another, and when it ends.
+fn tell_change(
+    topic: &str,
+    partition: i32,
+    loaded: &Result<(), String>,
+    failing: &mut BTreeMap<i32, String>,
+) {
+    match loaded {
+        Ok(()) if failing.remove(&partition).is_some() => {
+            tracing::info!(topic, partition, "coordinator is loaded after all");
+        }
+        Err(why) if failing.get(&partition) != Some(why) => {
+            tracing::error!(
+                topic,
+                partition,
+                why,
+                "coordinator cannot be loaded; it is tried again until it can"
+            );
+            failing.insert(partition, why.clone());
+        }
+        _ => {}
     }
 }
 

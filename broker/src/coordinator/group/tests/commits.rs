@@ -208,15 +208,20 @@ fn only_empty_groups_can_be_deleted() {
 fn offsets_of_a_deleted_topic_go_with_it() {
     let mut bench = Bench::new();
     bench.commit_as(nobody(), 1).unwrap();
-    assert_eq!(
-        bench
-            .shard
-            .topics_deleted(&BTreeSet::from(["other".to_owned()])),
-        []
-    );
-    let records = bench
-        .shard
-        .topics_deleted(&BTreeSet::from(["orders".to_owned()]));
+    assert_eq!(bench.shard.topics_deleted(|topic| topic == "other"), []);
+    let records = bench.shard.topics_deleted(|topic| topic == "orders");
     bench.append_plain(records);
     assert_eq!(bench.fetched(false), Ok(None));
+}
+
+#[test]
+fn offsets_of_a_deleted_topic_do_not_come_back_with_the_marker_of_a_transaction_that_held_them() {
+    let mut bench = Bench::new();
+    bench.commit_as(nobody(), 1).unwrap();
+    bench.commit_in_transaction(7, nobody(), 2).unwrap();
+    let records = bench.shard.topics_deleted(|topic| topic == "orders");
+    bench.append_plain(records);
+    bench.append(Entry::Marker(7, true));
+    assert_eq!(bench.fetched(true), Ok(None));
+    assert_eq!(bench.replayed().images(), bench.shard.images());
 }

@@ -132,8 +132,7 @@ impl Bench {
                 self.append_plain(records);
             }
             Step::TopicDeleted => {
-                let gone = BTreeSet::from(["orders".to_owned()]);
-                let records = self.shard.topics_deleted(&gone);
+                let records = self.shard.topics_deleted(|topic| topic == "orders");
                 self.append_plain(records);
             }
             Step::Restart => self.restart(),
