@@ -4,13 +4,14 @@
 #   make test                                                   everything CI runs
 #   make setup                                                  only the set-up: Debian packages, RocksDB (once per machine)
 #   make fix                                                    format, regenerate what is generated
+#   make fuzz [SECONDS=3600] [TARGETS="request batch"]          every reader of bytes under libFuzzer, guided by coverage, each for so long
 #   make dist                                                   the stripped release binary, target/dist/flumen
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix dist
+.PHONY: help setup demo test lint fix fuzz dist
 
 help:
-	@sed -n '3,7s/^# \{0,1\}//p' Makefile
+	@sed -n '3,8s/^# \{0,1\}//p' Makefile
 
 setup:
 	@tools/setup test
@@ -35,6 +36,10 @@ fix:
 	cargo run -q -p flumen-protocol-generator
 	cargo fmt --all
 	UPDATE=1 cargo test -q -p flumen --test tidy
+
+fuzz:
+	@tools/setup build
+	tools/fuzz $(or $(SECONDS),3600) $(TARGETS)
 
 dist:
 	@tools/setup build

@@ -5,6 +5,7 @@
 //! origin cannot send unasked. Source: Kafka `ConnectorsResource`, `ConnectorPluginsResource`, `RootResource`.
 
 mod body;
+mod guard;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -70,7 +71,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, WorkerError
 /// Serves until the task is aborted.
 pub(crate) fn serve(listener: TcpListener, worker: Weak<Inner>) -> tokio::task::JoinHandle<()> {
     runtime::spawn("connect REST", async move {
-        if let Err(e) = axum::serve(listener, router(worker)).await {
+        if let Err(e) = axum::serve(guard::Guarded::new(listener), router(worker)).await {
             tracing::error!("REST ended: {e}");
         }
     })
