@@ -202,6 +202,24 @@ impl ClientError {
         matches!(self, ClientError::Fenced(_))
     }
 
+    /// What made the transaction void would make the next one void too: a record is too large or not allowed. Doing the same work again
+    /// does not help.
+    #[must_use]
+    pub fn will_repeat(&self) -> bool {
+        let ClientError::TransactionAbortable(failure) = self else {
+            return false;
+        };
+        let cause = failure.code().map(ErrorCode::from_code);
+        cause.is_some_and(|code| {
+            matches!(
+                refused(code, ""),
+                ClientError::Invalid(_)
+                    | ClientError::Unauthorized(_)
+                    | ClientError::Unsupported(_)
+            )
+        })
+    }
+
     pub(crate) fn closed(what: &str) -> ClientError {
         ClientError::Closed(Failure::new(what, "already closed"))
     }
@@ -286,6 +304,21 @@ mod tests {
         );
         assert!(error.is_retriable());
         assert_eq!(error.code(), Some(6));
+    }
+
+    #[test]
+    fn a_transaction_that_was_refused_for_its_records_will_be_refused_again() {
+        let aborted = |code| {
+            let cause = refused(code, "partition out-0");
+            ClientError::TransactionAbortable(cause.failure().clone())
+        };
+        assert!(aborted(ErrorCode::MessageTooLarge).will_repeat());
+        assert!(aborted(ErrorCode::RecordListTooLarge).will_repeat());
+        assert!(aborted(ErrorCode::TopicAuthorizationFailed).will_repeat());
+        assert!(!aborted(ErrorCode::NotLeaderOrFollower).will_repeat());
+        assert!(!aborted(ErrorCode::TransactionAbortable).will_repeat());
+        assert!(!aborted(ErrorCode::RequestTimedOut).will_repeat());
+        assert!(!ClientError::invalid("x", "y").will_repeat());
     }
 
     #[test]

@@ -249,6 +249,7 @@ pub(crate) async fn send_and_wait(
 pub(crate) fn client_error(error: ClientError) -> TaskError {
     match error {
         ClientError::Fenced(why) => TaskError::Fenced(why.to_string()),
+        _ if error.will_repeat() => TaskError::Fatal(Box::new(error)),
         ClientError::Unavailable(_)
         | ClientError::Timeout(_)
         | ClientError::TransactionAbortable(_)

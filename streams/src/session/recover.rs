@@ -133,6 +133,9 @@ impl Session {
     async fn judge(&self, error: &ClientError) -> Result<(), StreamsError> {
         match error {
             ClientError::Fenced(_) => self.judge_fence(error).await,
+            _ if error.will_repeat() && self.app.config.on_error == OnError::Stop => {
+                Err(error.clone().into())
+            }
             ClientError::Unavailable(_)
             | ClientError::Timeout(_)
             | ClientError::Rebalance(_)

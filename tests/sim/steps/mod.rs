@@ -4,6 +4,7 @@
 //! fail there. Whatever happens, outputs are those of a run in which nothing happened, what RocksDB holds is what the changelog says
 //! up to the position beside it, and a start replays exactly the changelog records that the store did not have.
 
+mod ends;
 mod machine;
 mod tripwire;
 
@@ -151,6 +152,35 @@ fn left(folder: &Path, restorations: usize) -> Option<Left> {
     })
 }
 
+/// The broker, on a disk that keeps what it was given.
+fn broker(sim: &mut turmoil::Sim<'_>, log: &Path) {
+    let log = log.to_str().unwrap().to_owned();
+    // Each start of it has chance of its own: ids that come twice are ids of two things.
+    let starts = AtomicU64::new(0);
+    sim.host("broker", move || {
+        let log = log.clone();
+        let seed = starts.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let properties = [
+                ("log.dirs", log.as_str()),
+                ("listeners", "PLAINTEXT://0.0.0.0:9092"),
+                ("advertised.listeners", "PLAINTEXT://broker:9092"),
+                (
+                    "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+                    "1000",
+                ),
+                ("transaction.state.log.num.partitions", "1"),
+                ("offsets.topic.num.partitions", "1"),
+                ("group.initial.rebalance.delay.ms", "0"),
+            ];
+            let config = BrokerConfig::from_properties(properties)?;
+            let _broker = Broker::start(config, drivers(seed)).await?;
+            std::future::pending::<()>().await;
+            Ok(())
+        }
+    });
+}
+
 struct Run {
     folder: tempfile::TempDir,
     spill: Spill,
@@ -160,31 +190,7 @@ struct Run {
 
 impl Run {
     fn hosts(&self, sim: &mut turmoil::Sim<'_>) {
-        let log = self.folder.path().join("log").to_str().unwrap().to_owned();
-        // Each start of it has chance of its own: ids that come twice are ids of two things.
-        let starts = AtomicU64::new(0);
-        sim.host("broker", move || {
-            let log = log.clone();
-            let seed = starts.fetch_add(1, Ordering::Relaxed);
-            async move {
-                let properties = [
-                    ("log.dirs", log.as_str()),
-                    ("listeners", "PLAINTEXT://0.0.0.0:9092"),
-                    ("advertised.listeners", "PLAINTEXT://broker:9092"),
-                    (
-                        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
-                        "1000",
-                    ),
-                    ("transaction.state.log.num.partitions", "1"),
-                    ("offsets.topic.num.partitions", "1"),
-                    ("group.initial.rebalance.delay.ms", "0"),
-                ];
-                let config = BrokerConfig::from_properties(properties)?;
-                let _broker = Broker::start(config, drivers(seed)).await?;
-                std::future::pending::<()>().await;
-                Ok(())
-            }
-        });
+        broker(sim, &self.folder.path().join("log"));
         let (folder, spill) = (self.folder.path().to_owned(), self.spill);
         let (tripwire, outcome) = (self.tripwire.clone(), Arc::clone(&self.outcome));
         sim.host("app", move || {
