@@ -32,6 +32,7 @@ struct State {
     next_process: u32,
     next_number: u64,
     notes: Vec<String>,
+    flaws: Vec<String>,
     copies: Copies,
 }
 
@@ -45,6 +46,7 @@ impl Recorder {
             next_process: FIRST_PROCESS,
             next_number: 1,
             notes: Vec::new(),
+            flaws: Vec::new(),
             copies: Copies::new(),
         };
         Recorder {
@@ -96,6 +98,16 @@ impl Recorder {
         let mut state = self.state.lock().unwrap();
         let at = state.at();
         state.notes.push(format!("{at:?} {what}"));
+    }
+
+    /// What a host found wrong by a rule of its own.
+    pub(crate) fn flaw(&self, what: String) {
+        self.note(&what);
+        self.state.lock().unwrap().flaws.push(what);
+    }
+
+    pub(crate) fn flaws(&self) -> Vec<String> {
+        self.state.lock().unwrap().flaws.clone()
     }
 
     fn push(&self, process: u32, what: What) {

@@ -43,7 +43,10 @@ pub(crate) fn judge(seed: u64, outcome: &Outcome) -> Option<Failure> {
     let headline = match (&outcome.stuck, anomalies.first()) {
         (Some(stuck), _) => stuck.clone(),
         (None, Some(anomaly)) => anomaly.to_string(),
-        (None, None) => copied()?,
+        (None, None) => match outcome.flaws.first() {
+            Some(flaw) => flaw.clone(),
+            None => copied()?,
+        },
     };
     let mut report = format!("{}\n{headline}\n", Plan::of(seed));
     for anomaly in anomalies.iter().take(SHOWN) {

@@ -44,6 +44,8 @@ pub(crate) struct Outcome {
     pub(crate) history: History,
     pub(crate) notes: Vec<String>,
     pub(crate) copies: Copies,
+    /// What hosts found wrong by rules of their own.
+    pub(crate) flaws: Vec<String>,
     pub(crate) counters: Arc<Counters>,
     /// Why the run could not go on, if it could not.
     pub(crate) stuck: Option<String>,
@@ -154,6 +156,7 @@ pub(crate) fn run(plan: Plan) -> Outcome {
         history: recorder.history(),
         notes: recorder.notes(),
         copies: recorder.copies(),
+        flaws: recorder.flaws(),
         counters,
         stuck,
     }
@@ -201,6 +204,7 @@ impl World<'_> {
                 phase: phase.subscribe(),
                 recorder: recorder.clone(),
                 wires: own,
+                disk: Arc::default(),
                 life: 0,
             };
             let (kind, lives) = (host.kind.clone(), Cell::new(0));

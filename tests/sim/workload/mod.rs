@@ -5,15 +5,18 @@
 //! To add a kind: a file, a variant of [`Kind`], an arm in [`Kind::run`], a line in [`hosts`].
 
 mod auditor;
+mod connectors;
 mod consumer;
 mod group;
 pub(crate) mod mover;
 mod producer;
+mod topology;
 mod transactions;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flumen_checker::Partition;
@@ -56,6 +59,10 @@ pub(crate) enum Kind {
     Group(group::Options),
     /// Reads as a member of a group and writes what it read elsewhere, exactly once.
     Mover(mover::Options),
+    /// An application of streams, exactly once.
+    Topology(topology::Options),
+    /// A worker of connect with a file source and a file sink.
+    Connectors(connectors::Options),
     /// Reads everything at the end.
     Auditor,
 }
@@ -69,6 +76,8 @@ impl Kind {
             Kind::Consumer(options) => Box::pin(consumer::run(stage, options)),
             Kind::Group(options) => Box::pin(group::run(stage, options)),
             Kind::Mover(options) => Box::pin(mover::run(stage, options)),
+            Kind::Topology(options) => Box::pin(topology::run(stage, options)),
+            Kind::Connectors(options) => Box::pin(connectors::run(stage, options)),
             Kind::Auditor => Box::pin(auditor::run(stage)),
         }
     }
@@ -110,6 +119,18 @@ pub(crate) fn hosts(profile: Profile, dice: &mut Dice) -> Vec<Host> {
         let options = mover::Options::of(member, dice);
         add(format!("mover-{member}"), Kind::Mover(options));
     }
+    // In two of three runs, because they cost as much as all the others together.
+    match dice.below(3) {
+        0 => add(
+            "topology".to_owned(),
+            Kind::Topology(topology::Options::of(dice)),
+        ),
+        1 => add(
+            "connectors".to_owned(),
+            Kind::Connectors(connectors::Options::of(dice)),
+        ),
+        _ => {}
+    }
     add("auditor".to_owned(), Kind::Auditor);
     hosts
 }
@@ -124,6 +145,8 @@ pub(crate) struct Stage {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) recorder: Recorder,
     pub(crate) wires: Arc<Wires>,
+    /// See [`Stage::folder`].
+    pub(crate) disk: Arc<OnceLock<tempfile::TempDir>>,
     /// How often it was started.
     pub(crate) life: u64,
 }
@@ -152,9 +175,15 @@ impl Stage {
         let _ = tokio::time::timeout(lasting, stop).await;
     }
 
-    /// A client of the broker, with all topics there.
-    pub(crate) async fn client(&self) -> Client {
-        let config = ClientConfig {
+    /// A folder of the host's real disk, which outlives it.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let folder = self.disk.get_or_init(|| tempfile::tempdir().unwrap());
+        folder.path().to_owned()
+    }
+
+    /// How its clients reach the broker.
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        ClientConfig {
             bootstrap_servers: vec![BROKER.to_owned()],
             client_id: self.name.clone(),
             request_timeout: self.plan.request_timeout,
@@ -166,7 +195,12 @@ impl Stage {
             wall_clock: Some(clients_wall_ms),
             seed: Some(self.dice("client").next()),
             ..ClientConfig::default()
-        };
+        }
+    }
+
+    /// A client of the broker, with all topics there.
+    pub(crate) async fn client(&self) -> Client {
+        let config = self.client_config();
         let topics: Vec<NewTopic> = self
             .plan
             .topics
