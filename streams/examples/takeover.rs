@@ -32,11 +32,15 @@ fn topology() -> Result<Topology, Box<dyn Error>> {
     builder
         .stream(INPUT, Consumed::with(serdes::bytes(), serdes::bytes()))
         .group_by_key(Grouped::with(serdes::bytes(), serdes::bytes()))
-        .reduce(|_, new| new, Materialized::as_("latest"));
+        .reduce(|_, new| new, Materialized::with("latest", serdes::bytes()));
     Ok(builder.build()?)
 }
 
 /// Says what it does in lines until it is killed: `running RECORDS BYTES WIPED`, and `read N` after commits.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "counters are looked at from time to time"
+)]
 async fn child(bootstrap: &str, state_dir: &str) -> Result<(), Box<dyn Error>> {
     let mut config = StreamsConfig::new("takeover", bootstrap);
     config.state_dir = state_dir.into();
