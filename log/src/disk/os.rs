@@ -8,11 +8,37 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use flumen_protocol::segment::FileSource;
 use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::io::Errno;
 
 use super::{DirEntry, Dirty, Disk, DiskFile, DiskLock, DiskMap, OpenMode, Space};
+
+/// How often a directory is tried to be opened for a sync while the process, or the machine, has no descriptor left: for five minutes.
+const DESCRIPTOR_TRIES: u32 = 3_000;
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
+
+/// The directory, to be synced. Without a descriptor nothing was synced and nothing was lost, but whoever hears of an error must take it for a failed
+/// sync, which fences the log for good: so the sync waits for a descriptor, as it would for a slow disk.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "driver: nobody tells when a descriptor is free"
+)]
+fn open_to_sync(dir: &Path) -> io::Result<File> {
+    let mut opened = File::open(dir);
+    for _ in 0..DESCRIPTOR_TRIES {
+        let code = opened.as_ref().err().and_then(io::Error::raw_os_error);
+        let short = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        if !code.is_some_and(|code| short.contains(&code)) {
+            break;
+        }
+        std::thread::sleep(DESCRIPTOR_PAUSE);
+        opened = File::open(dir);
+    }
+    opened
+}
 
 /// The files of the operating system.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +121,7 @@ impl Disk for OsDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        open_to_sync(dir)?.sync_all()
     }
 
     fn space(&self, path: &Path) -> Option<Space> {
