@@ -7,7 +7,7 @@
 //! A failed flush fences the directory for good: the kernel may have dropped the dirty pages and will report success the next time
 //! (fsyncgate). Nothing is retried; produce answers KAFKA_STORAGE_ERROR, reads go on.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use flumen_log::{AppendError, Appended};
@@ -28,10 +28,12 @@ pub(crate) struct FlushConductor {
     running: AtomicUsize,
     /// Why nothing more is acknowledged, once a flush has failed.
     fenced: OnceLock<String>,
-    /// Appends are failing, for lack of space for instance; logged when it begins and when it ends.
-    writes_fail: AtomicBool,
+    /// Appends are failing, for lack of space for instance: bytes of the smallest one; logged when it begins and when it ends.
+    refused_bytes: AtomicUsize,
     threads: usize,
 }
+
+const NOTHING_REFUSED: usize = usize::MAX;
 
 impl FlushConductor {
     /// `threads`: how many flushes may run side by side.
@@ -42,7 +44,7 @@ impl FlushConductor {
             idle: Notify::new(),
             running: AtomicUsize::new(0),
             fenced: OnceLock::new(),
-            writes_fail: AtomicBool::new(false),
+            refused_bytes: AtomicUsize::new(NOTHING_REFUSED),
             threads: threads.max(1),
         })
     }
@@ -61,21 +63,27 @@ impl FlushConductor {
         self.fenced.get().cloned()
     }
 
-    /// An append went well or not. A disk that takes no bytes is told of once, and once more when it takes them again.
+    /// An append of `size` bytes went well or not. A disk that takes no bytes is told of once, and once more when it takes them again: as many as it
+    /// refused, since a disk that is nearly full takes the small ones all the time.
     pub(crate) fn on_append(
         &self,
         partition: &TopicPartition,
+        size: usize,
         result: &Result<Appended, AppendError>,
     ) {
+        let refused = self.refused_bytes.load(Ordering::Relaxed);
         match result {
-            Err(AppendError::Storage(error)) if !self.writes_fail.swap(true, Ordering::Relaxed) => {
-                tracing::error!(
-                    %partition, %error,
-                    "records cannot be written: producers are told KAFKA_STORAGE_ERROR until they can be; reads go on"
-                );
+            Err(AppendError::Storage(error)) => {
+                let before = self.refused_bytes.fetch_min(size, Ordering::Relaxed);
+                if before == NOTHING_REFUSED {
+                    tracing::error!(
+                        %partition, %error,
+                        "records cannot be written: producers are told KAFKA_STORAGE_ERROR until they can be; reads go on"
+                    );
+                }
             }
-            Ok(_) if self.writes_fail.load(Ordering::Relaxed) => {
-                self.writes_fail.store(false, Ordering::Relaxed);
+            Ok(_) if refused != NOTHING_REFUSED && size >= refused => {
+                self.refused_bytes.store(NOTHING_REFUSED, Ordering::Relaxed);
                 tracing::info!(%partition, "records can be written again");
             }
             _ => {}

@@ -4,6 +4,8 @@
 //! The driver between `cluster` (what should be) and `flumen_log` (what lies on disk). Requests never come here; they find their
 //! partition in [`Partitions`].
 
+mod unopened;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::flush::FlushConductor;
 use crate::partition::leader::Durability;
 use crate::partition::table::{Partitions, Topic};
 use crate::partition::{Partition, PartitionParts};
+use unopened::{Unopened, Wanted};
 
 /// Recovery points move this often: what was appended since is scanned after a crash.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
@@ -43,6 +46,7 @@ pub(crate) struct Replicas {
     flush: Arc<FlushConductor>,
     metadata: Arc<Log>,
     dir: Arc<LogDir>,
+    unopened: Unopened,
 }
 
 impl Replicas {
@@ -73,6 +77,7 @@ impl Replicas {
             partitions: Arc::new(Partitions::default()),
             metadata,
             dir: Arc::new(dir),
+            unopened: Unopened::default(),
             config,
             drivers,
         }))
@@ -263,20 +268,12 @@ impl Replicas {
                 return;
             }
         }
-        let (replicas, name) = (Arc::clone(self), topic.name.clone());
         let topic = Arc::clone(topic);
-        match self
-            .drivers
-            .blocking(move || replicas.open_topic(&topic, &set, open.as_deref()))
-            .await
-        {
-            Ok(opened) => self.partitions.insert(opened),
-            // It exists in the cluster and has no log here: requests are told so until a restart succeeds.
-            Err(error) => tracing::error!(topic = name, %error, "topic cannot be opened"),
-        }
+        self.open_or_try_again(Wanted { topic, set }).await;
     }
 
     async fn remove(self: &Arc<Self>, id: TopicId) {
+        self.forget_unopened(id).await;
         let Some(topic) = self.partitions.remove(id) else {
             return;
         };

@@ -152,8 +152,9 @@ impl Partition {
                 reason,
             }));
         }
+        let size = records.len();
         let appended = self.log.append(records, how, now_ms);
-        self.flush.on_append(&self.name, &appended);
+        self.flush.on_append(&self.name, size, &appended);
         let appended = appended?;
         if !appended.duplicate {
             self.on_append(&appended);

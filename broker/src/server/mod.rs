@@ -27,6 +27,8 @@ use connection::Connection;
 pub(crate) const MEMORY_UNIT: usize = 1024;
 /// After the listener failed (usually: no file descriptors left), wait this long before the next accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A failure so long after the last one is told again.
+const ACCEPT_QUIET: Duration = Duration::from_secs(60);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Server {
 
     /// Accepts until the broker stops; `tracker` counts the connections that are still open.
     pub(crate) async fn accept(self: Arc<Self>, listener: Box<dyn Listener>, tracker: TaskTracker) {
-        let mut failing = false;
+        let mut failed_at: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -97,16 +99,16 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, peer)) => {
-                    failing = false;
-                    self.welcome(socket, peer, &tracker);
-                }
+                Ok((socket, peer)) => self.welcome(socket, peer, &tracker),
                 // The peer was gone before it was welcomed: no reason to keep the next one waiting.
                 Err(error) if is_of_one_peer(&error) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    // Near the limit every connection that ends lets one more in: that is the same trouble still.
+                    let now = self.node.drivers.clock.now();
+                    if failed_at.is_none_or(|at| now.duration_since(at) > ACCEPT_QUIET) {
                         tracing::error!(%error, "cannot accept connections; trying again until it works");
                     }
+                    failed_at = Some(now);
                     self.node.drivers.clock.sleep(ACCEPT_PAUSE).await;
                 }
             }
