@@ -10,6 +10,7 @@ mod attack;
 mod bad_input;
 mod cli;
 mod clients;
+mod degradation;
 mod kcat;
 mod pipeline;
 mod postgres;
@@ -21,8 +22,12 @@ mod sample;
 mod server;
 mod streams;
 mod wire;
+mod worker;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::server::PATIENCE;
 
 /// True if a program is on the PATH; says what is skipped if not.
 fn have(program: &str) -> bool {
@@ -55,4 +60,16 @@ fn python() -> Option<PathBuf> {
         return None;
     }
     Some(python)
+}
+
+/// Waits until `fact` is so; panics with what it is instead after [`PATIENCE`].
+async fn until(what: &str, mut fact: impl AsyncFnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(instead) = fact().await {
+        assert!(
+            Instant::now() < deadline,
+            "waited in vain: {what}: {instead}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -53,6 +53,11 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The id of the process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

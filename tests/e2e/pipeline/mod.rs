@@ -5,6 +5,5 @@
 
 mod application;
 mod kills;
-mod worker;
 mod world;
 mod zombies;

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use flumen_client::{Admin, Client, ClientConfig, Isolation, NewTopic, OffsetSpec, TopicPartition};
 
 use super::application::{APPLICATION, Application, Entry, FOR_EVER, Recomputed, Total};
-use super::worker::Worker;
 use crate::postgres::Postgres;
 use crate::random::Random;
 use crate::server::{PATIENCE, Server};
+use crate::until;
+use crate::worker::Worker;
 
 const PARTITIONS: i32 = 3;
 const ACCOUNTS: usize = 20;
@@ -285,18 +286,6 @@ impl World {
             },
         )
         .await;
-    }
-}
-
-/// Waits until `fact` is so; panics with what it is instead after [`PATIENCE`].
-pub(crate) async fn until(what: &str, mut fact: impl AsyncFnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(instead) = fact().await {
-        assert!(
-            Instant::now() < deadline,
-            "waited in vain: {what}: {instead}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

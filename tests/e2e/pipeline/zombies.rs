@@ -7,10 +7,11 @@
 use std::time::{Duration, Instant};
 
 use super::application::{APPLICATION, FOR_EVER, serve_if_child};
-use super::worker::Worker;
-use super::world::{Conditions, PATIENT, SINKS, SOURCE, World, until};
+use super::world::{Conditions, PATIENT, SINKS, SOURCE, World};
 use crate::random::{self, Random};
 use crate::streams::runtime;
+use crate::until;
+use crate::worker::Worker;
 
 /// What else happens, to the old process's disadvantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -74,6 +74,19 @@ impl Worker {
         status.is_some()
     }
 
+    /// Bytes of memory that it has in use.
+    pub(crate) fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the worker lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        kilobytes
+            .expect("a line")
+            .parse::<usize>()
+            .expect("a number")
+            << 10
+    }
+
     /// What REST answers at `path`; `None` while nobody does, or it is no success.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         let mut socket = TcpStream::connect(&self.rest).ok()?;
