@@ -12,8 +12,9 @@ pub(crate) mod txn;
 
 /// The two clocks a machine is given with every call.
 ///
-/// Sessions and rebalances run on the monotonic one, so that a step of the wall clock throws nobody out of a group. What is
-/// written into a log and compared after a restart (commit timestamps, start of a transaction) is wall time.
+/// Sessions and rebalances run on the monotonic one. What is written into a log and compared after a restart (commit timestamps, start
+/// of a transaction) is wall time, as it was when the broker started and as it passed since: while the broker runs, neither is moved
+/// by a step of the machine's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Time {
     /// Milliseconds since an arbitrary point of this process.

@@ -226,6 +226,12 @@ impl Batch<'_> {
                 return;
             }
         }
+        // Voided again and again: the last permission was never confirmed. The client comes again.
+        for (_, _, prepared) in writes.iter_mut() {
+            if matches!(prepared, Ok(Write { guard: Some(_), .. })) {
+                *prepared = Err(Failure::from(ErrorCode::NotEnoughReplicas));
+            }
+        }
     }
 
     async fn ask_coordinators(&self, writes: &mut [(usize, i32, Result<Write, Failure>)]) {

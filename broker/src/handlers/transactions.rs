@@ -438,20 +438,20 @@ async fn join_transaction(
     };
     let mut guard = verify();
     for _ in 0..VERIFICATIONS_MAX {
-        if guard.is_none() {
-            break;
+        if guard.is_some() {
+            ask_coordinator(node, request, partition.name(), bumps_epoch).await?;
         }
-        ask_coordinator(node, request, partition.name(), bumps_epoch).await?;
         let asked_with = std::mem::replace(&mut guard, verify());
-        if guard == asked_with {
-            break;
+        if guard.is_none() || guard == asked_with {
+            return Ok(InTransaction {
+                producer_id,
+                producer_epoch,
+                guard: guard.unwrap_or_default(),
+            });
         }
     }
-    Ok(InTransaction {
-        producer_id,
-        producer_epoch,
-        guard: guard.unwrap_or_default(),
-    })
+    // Voided again and again: the last permission was never confirmed. The client comes again.
+    Err(ErrorCode::ConcurrentTransactions)
 }
 
 /// Puts the partition into the producer's transaction, or (before v5) makes sure that it is in it.

@@ -7,6 +7,8 @@
 pub(crate) mod leader;
 pub mod pending;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

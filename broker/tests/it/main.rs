@@ -7,6 +7,7 @@
 
 mod admin;
 mod client;
+mod clocks;
 mod connection;
 mod disk;
 mod durability;

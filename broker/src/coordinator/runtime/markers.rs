@@ -107,7 +107,7 @@ impl Finisher {
             producer_epoch: markers.producer_epoch,
             commit: markers.commit,
             coordinator_epoch,
-            timestamp: self.world.now().wall_ms,
+            timestamp: self.world.stamp_ms(),
         };
         let mut missing = markers.partitions.clone();
         if planted(Bug::MarkerSkipped) {

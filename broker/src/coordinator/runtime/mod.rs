@@ -139,27 +139,38 @@ pub(crate) struct World {
     pub(crate) stop: CancellationToken,
     pub(crate) timers: Alarm,
     start: Instant,
+    start_wall_ms: i64,
 }
 
 impl World {
     fn new(parts: CoordinatorParts) -> World {
-        let (start, stop) = (parts.drivers.clock.now(), parts.stop.clone());
+        let clock = &parts.drivers.clock;
+        let (start, start_wall_ms) = (clock.now(), clock.wall_ms());
+        let stop = parts.stop.clone();
         World {
             parts,
             stop,
             timers: Alarm::default(),
             start,
+            start_wall_ms,
         }
     }
 
-    /// Both clocks.
+    /// Both clocks. The wall time is that of the start and what has passed since: a step of the machine's clock ends no transaction
+    /// early, holds none open, and expires nothing.
     pub(crate) fn now(&self) -> Time {
-        let clock = &self.parts.drivers.clock;
-        let since = clock.now().saturating_duration_since(self.start);
+        let since = self.parts.drivers.clock.now();
+        let since = since.saturating_duration_since(self.start).as_millis();
+        let passed = i64::try_from(since).unwrap_or(i64::MAX);
         Time {
-            monotonic_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-            wall_ms: clock.wall_ms(),
+            monotonic_ms: u64::try_from(since).unwrap_or(u64::MAX),
+            wall_ms: self.start_wall_ms.saturating_add(passed),
         }
+    }
+
+    /// What the machine's clock shows, for timestamps of batches.
+    pub(crate) fn stamp_ms(&self) -> i64 {
+        self.parts.drivers.clock.wall_ms()
     }
 
     fn instant(&self, monotonic_ms: u64) -> Instant {

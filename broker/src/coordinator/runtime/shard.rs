@@ -170,7 +170,7 @@ impl<M: Machine> Shard<M> {
         let running = running(&mut state)?;
         let step = call(&mut running.machine, now);
         if !step.records.is_empty()
-            && let Err(error) = running.write(&step, now)
+            && let Err(error) = running.write(&step, self.world.stamp_ms())
         {
             // A producer's own fault (it is fenced, its transaction is over) has changed nothing here.
             if step.transaction.is_none() || error.code == ErrorCode::KafkaStorageError {
@@ -404,7 +404,7 @@ impl<M: Machine> Running<M> {
     }
 
     /// One batch: a decision is in the log whole or not at all.
-    fn write<R>(&mut self, step: &Step<M, R>, now: Time) -> Result<(), WriteError> {
+    fn write<R>(&mut self, step: &Step<M, R>, stamp_ms: i64) -> Result<(), WriteError> {
         let mut builder = BatchBuilder::new(BatchOptions {
             producer_id: step
                 .transaction
@@ -421,7 +421,7 @@ impl<M: Machine> Running<M> {
                 code: ErrorCode::UnknownServerError,
                 message: error.to_string(),
             })?;
-            builder.push(now.wall_ms, Some(&key), value.as_deref(), &[]);
+            builder.push(stamp_ms, Some(&key), value.as_deref(), &[]);
         }
         let guard = step
             .transaction
@@ -432,7 +432,7 @@ impl<M: Machine> Running<M> {
         };
         let appended = self
             .partition
-            .append(builder.build(), &how, now.wall_ms)
+            .append(builder.build(), &how, stamp_ms)
             .map_err(|error| WriteError {
                 code: append_error_code(&error),
                 message: error.to_string(),

@@ -193,7 +193,22 @@ impl TxnShard {
             expiry_check_at,
         };
         replay(&mut shard);
+        shard.clamp_timeouts(now);
         shard
+    }
+
+    /// A transaction that began in what is now the future (the clock was set back while the broker was down) ends by its timeout
+    /// from now.
+    fn clamp_timeouts(&mut self, now: Time) {
+        for (id, transaction) in &self.transactions {
+            if transaction.state == TxnState::Ongoing && transaction.start_ms > now.wall_ms {
+                let end_ms = now
+                    .wall_ms
+                    .saturating_add(i64::from(transaction.timeout_ms));
+                self.timeouts
+                    .set(id.clone(), u64::try_from(end_ms).unwrap_or(0));
+            }
+        }
     }
 
     /// A record lies in the log. Live and on replay.

@@ -339,6 +339,21 @@ fn rule_41_a_transaction_is_aborted_when_its_time_is_over_not_before() {
 }
 
 #[test]
+fn rule_41_a_clock_set_back_while_the_broker_was_down_holds_no_transaction_open() {
+    let mut bench = Bench::at(TxnState::Ongoing);
+    bench.now.wall_ms -= 500_000;
+    bench.restart();
+    assert_eq!(
+        bench.shard.next_deadline(bench.now),
+        Some(bench.now.monotonic_ms + 60_000)
+    );
+    bench.advance(60_000);
+    let records = bench.shard.on_tick(bench.now);
+    bench.append(records);
+    assert_eq!(bench.state(), TxnState::PrepareAbort);
+}
+
+#[test]
 fn rule_41_what_a_crash_left_prepared_is_found_and_completed_once() {
     for (state, commit) in [
         (TxnState::PrepareCommit, true),
