@@ -3,6 +3,20 @@
 use flumen_log::{AppendError, ProducerError, ReadError};
 use flumen_protocol::error_code::ErrorCode;
 
+/// Most bytes of a message in a response.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+
+/// A message as it is told to a client. Names in it come from clients: one that is too long for a string of the protocol would make the
+/// whole answer impossible, and its connection would be closed instead.
+pub(crate) fn brief(message: impl Into<String>) -> String {
+    let mut message = message.into();
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push('…');
+    }
+    message
+}
+
 /// Why one partition of a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {}", .code.name(), .message.as_deref().unwrap_or(.code.message()))]
@@ -19,7 +33,7 @@ impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Failure {
         Failure {
             code,
-            message: Some(message.into()),
+            message: Some(brief(message)),
             records: Vec::new(),
         }
     }
@@ -39,12 +53,15 @@ impl From<ErrorCode> for Failure {
 pub(crate) fn append_failure(error: &AppendError) -> Failure {
     let records = match error {
         AppendError::InvalidRecord { records, .. }
-        | AppendError::InvalidTimestamp { records, .. } => records.clone(),
+        | AppendError::InvalidTimestamp { records, .. } => records
+            .iter()
+            .map(|(index, message)| (*index, brief(message)))
+            .collect(),
         _ => Vec::new(),
     };
     Failure {
         code: append_error_code(error),
-        message: Some(error.to_string()),
+        message: Some(brief(error.to_string())),
         records,
     }
 }

@@ -19,6 +19,7 @@ use super::record::{
     BrokerRecord, ConfigRecord, FeatureRecord, MetadataRecord, PartitionRecord, ProducerIdsRecord,
     RemoveTopicRecord, ResourceKind, TopicRecord,
 };
+use crate::error::brief;
 
 pub(crate) use configs::{AlterConfigs, Change, Operation, TopicChange};
 pub(crate) use partitions::{CreatePartitions, MorePartitions};
@@ -53,7 +54,7 @@ impl Refused {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Refused {
         Refused {
             code,
-            message: message.into(),
+            message: brief(message),
         }
     }
 }

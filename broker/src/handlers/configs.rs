@@ -18,6 +18,7 @@ use flumen_protocol::message::{
 use crate::cluster::record::ResourceKind;
 use crate::config::{BrokerConfig, KEYS, Kind};
 use crate::dispatch::Context;
+use crate::error::brief;
 use crate::node::Node;
 
 /// Kafka's `ConfigResource.Type`.
@@ -81,7 +82,7 @@ pub(crate) fn describe_configs(
             }
             Err((code, message)) => {
                 result.error_code = code.code();
-                result.error_message = Some(message);
+                result.error_message = Some(brief(message));
             }
         }
         result

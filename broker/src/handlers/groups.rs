@@ -22,6 +22,7 @@ use crate::coordinator::NAME_BYTES_MAX;
 use crate::coordinator::group::classic::{JoinReply, SyncReply};
 use crate::coordinator::group::{Identity, Join, Protocol, Sync};
 use crate::dispatch::Context;
+use crate::error::brief;
 use crate::node::Node;
 
 /// First FindCoordinator version with a list of keys.
@@ -399,7 +400,7 @@ fn describe(
         },
         Ok(None) if context.version >= 6 => DescribedGroup {
             error_code: ErrorCode::GroupIdNotFound.code(),
-            error_message: Some(format!("Group {group_id} not found.")),
+            error_message: Some(brief(format!("Group {group_id} not found."))),
             group_id,
             group_state: "Dead".to_owned(),
             ..Default::default()

@@ -96,3 +96,21 @@ async fn without_a_listener_nothing_is_served() {
     let world = World::start(&[]).await;
     assert_eq!(world.broker.as_ref().unwrap().http_addr(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn half_a_request_is_hung_up_on_and_holds_nobody_up() {
+    let world = world_on(Arc::new(FaultDisk::new())).await;
+    let addr = world.broker.as_ref().unwrap().http_addr().unwrap();
+    let mut slow = Vec::new();
+    // All places are taken by those who never get to the end of their request.
+    for _ in 0..64 {
+        let mut socket = TcpStream::connect(addr).await.unwrap();
+        socket.write_all(b"GET /metr").await.unwrap();
+        slow.push(socket);
+    }
+    assert_eq!(ask(&world, "GET", "/health/live").await.0, 200);
+    for mut socket in slow {
+        let mut rest = Vec::new();
+        drop(socket.read_to_end(&mut rest).await);
+    }
+}

@@ -230,6 +230,37 @@ async fn topics_that_do_not_exist_fill_an_answer_too() {
 }
 
 #[tokio::test]
+async fn a_name_of_the_greatest_length_is_refused_and_not_repeated_in_full() {
+    let world = World::start(&[]).await;
+    let mut client = world.client().await;
+    let name = "n".repeat(32_767);
+    let refused = client.create_topic(&name, 1, &[]).await;
+    assert_eq!(refused, Err(ErrorCode::InvalidTopicException));
+    let refused = client.create_topic("t", 1, &[(&name, &name)]).await;
+    assert_eq!(refused, Err(ErrorCode::InvalidConfig));
+    for resource_type in [2, 4, 8] {
+        let request = DescribeConfigsRequest {
+            resources: vec![DescribeConfigsResource {
+                resource_type,
+                resource_name: name.clone(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let described = client.call(4, &request).await.results.remove(0);
+        assert_ne!(described.error_code, 0);
+        let message = described.error_message.unwrap_or_default();
+        assert!(message.len() < 1_010, "{} bytes", message.len());
+    }
+    let groups = DescribeGroupsRequest {
+        groups: vec![name],
+        ..Default::default()
+    };
+    let described = client.call(6, &groups).await.groups.remove(0);
+    assert_eq!(described.error_code, ErrorCode::GroupIdNotFound.code());
+}
+
+#[tokio::test]
 async fn what_is_named_twice_is_answered_once_or_refused() {
     let world = World::start(&[]).await;
     let mut client = world.client_with_topic("t", 1).await;
