@@ -21,6 +21,7 @@ mod restart;
 mod sample;
 mod server;
 mod streams;
+mod transactions;
 mod wire;
 mod worker;
 

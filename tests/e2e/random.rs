@@ -25,6 +25,11 @@ pub(crate) fn seeded_run(test: &str, number: u64) -> Random {
 }
 
 impl Random {
+    /// A generator of its own for another task, which does not disturb this one.
+    pub(crate) fn fork(&mut self) -> Random {
+        Random(self.below(usize::MAX) as u64)
+    }
+
     /// The generator of that seed.
     pub(crate) fn new(seed: u64) -> Random {
         Random(seed)
