@@ -7,7 +7,7 @@
 //! A failed flush fences the directory for good: the kernel may have dropped the dirty pages and will report success the next time
 //! (fsyncgate). Nothing is retried; produce answers KAFKA_STORAGE_ERROR, reads go on.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use flumen_log::{AppendError, Appended};
@@ -17,6 +17,9 @@ use tokio::sync::Notify;
 
 use crate::driver::Drivers;
 use crate::partition::Partition;
+
+/// What a start after a crash may have to scan: a fraction of a second.
+const CHECKPOINT_EVERY_BYTES: u64 = 256 << 20;
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -30,6 +33,9 @@ pub(crate) struct FlushConductor {
     fenced: OnceLock<String>,
     /// Appends are failing, for lack of space for instance: bytes of the smallest one; logged when it begins and when it ends.
     refused_bytes: AtomicUsize,
+    /// Bytes appended since a checkpoint was asked for.
+    not_checkpointed: AtomicU64,
+    checkpoint_due: Notify,
     threads: usize,
 }
 
@@ -45,6 +51,8 @@ impl FlushConductor {
             running: AtomicUsize::new(0),
             fenced: OnceLock::new(),
             refused_bytes: AtomicUsize::new(NOTHING_REFUSED),
+            not_checkpointed: AtomicU64::new(0),
+            checkpoint_due: Notify::new(),
             threads: threads.max(1),
         })
     }
@@ -71,6 +79,14 @@ impl FlushConductor {
         size: usize,
         result: &Result<Appended, AppendError>,
     ) {
+        if let Ok(appended) = result {
+            let bytes = appended.size_bytes as u64;
+            let before = self.not_checkpointed.fetch_add(bytes, Ordering::Relaxed);
+            if before + bytes >= CHECKPOINT_EVERY_BYTES {
+                self.not_checkpointed.store(0, Ordering::Relaxed);
+                self.checkpoint_due.notify_one();
+            }
+        }
         let refused = self.refused_bytes.load(Ordering::Relaxed);
         match result {
             Err(AppendError::Storage(error)) => {
@@ -88,6 +104,11 @@ impl FlushConductor {
             }
             _ => {}
         }
+    }
+
+    /// Returns when so much was appended since it returned last that a crash would cost a long scan.
+    pub(crate) async fn checkpoint_due(&self) {
+        self.checkpoint_due.notified().await;
     }
 
     /// Flushes whatever is marked, for ever. Runs as one task.

@@ -38,6 +38,7 @@ mod metrics;
 mod node;
 pub mod partition;
 mod replicas;
+mod scrub;
 mod server;
 
 use std::io;

@@ -28,9 +28,10 @@ use crate::flush::FlushConductor;
 use crate::partition::leader::Durability;
 use crate::partition::table::{Partitions, Topic};
 use crate::partition::{Partition, PartitionParts};
+use crate::scrub;
 use unopened::{Unopened, Wanted};
 
-/// Recovery points move this often: what was appended since is scanned after a crash.
+/// Recovery points move this often, and whenever much was appended: what was appended since is scanned after a crash.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// How often idle producers are looked for (Kafka: `producer.id.expiration.check.interval.ms`).
 const EXPIRY_EVERY: Duration = Duration::from_secs(600);
@@ -330,6 +331,9 @@ impl Replicas {
             .spawn("flush", Arc::clone(&self.flush).run(self.drivers.clone()));
         self.drivers
             .spawn("upkeep", Arc::clone(self).upkeep(stop.clone()));
+        let (dir, drivers) = (Arc::clone(&self.dir), self.drivers.clone());
+        self.drivers
+            .spawn("scrub", scrub::run(dir, drivers, stop.clone()));
     }
 
     /// Looks for old segments, old producers and recovery points that can move, each in its own interval.
@@ -345,6 +349,7 @@ impl Replicas {
                 biased;
                 () = stop.cancelled() => return,
                 () = clock.sleep_until(retention.min(checkpoint).min(expiry)) => {}
+                () = self.flush.checkpoint_due() => checkpoint = clock.now(),
             }
             let now = clock.now();
             if now >= retention {

@@ -14,10 +14,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flumen_protocol::id::{Offset, TopicPartition};
 
-use crate::disk::{self, Disk, OpenMode};
+use crate::disk::{self, Dirty, Disk, DiskFile, OpenMode};
 use crate::epochs::{EpochStart, LeaderEpochs};
 
 /// What a checkpoint of this many bytes would hold is not believed.
@@ -48,16 +49,81 @@ impl From<ReplaceError> for io::Error {
 /// # Errors
 /// [`ReplaceError`].
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> Result<(), ReplaceError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let tmp = PathBuf::from(name);
-    let file = disk.open(&tmp, OpenMode::Create)?;
+    stage(disk, path, contents)?.sync_data()?;
+    disk.rename(&staged(path), path)?;
+    disk.sync_dir(dir_of(path)).map_err(ReplaceError::NamesLost)
+}
+
+/// As [`replace`] for each, with the syncs of all at once. One result each, in order; of several for one path the last counts.
+pub(crate) fn replace_many(
+    disk: &dyn Disk,
+    files: &[(PathBuf, Vec<u8>)],
+) -> Vec<Result<(), ReplaceError>> {
+    let mut results: Vec<Result<(), ReplaceError>> = Vec::with_capacity(files.len());
+    let mut dirty = Vec::new();
+    for (path, contents) in files {
+        let staged = stage(disk, path, contents);
+        results.push(
+            staged
+                .map(|file| dirty.push(Dirty::File(file)))
+                .map_err(Into::into),
+        );
+    }
+    let going_on = |results: &[Result<(), ReplaceError>]| {
+        let fine = results
+            .iter()
+            .enumerate()
+            .filter(|(_, result)| result.is_ok());
+        fine.map(|(i, _)| i).collect::<Vec<_>>()
+    };
+    for (i, synced) in going_on(&results).into_iter().zip(disk.flush_many(&dirty)) {
+        let path = &files[i].0;
+        let renamed = synced.and_then(|()| disk.rename(&staged(path), path));
+        results[i] = renamed.map_err(Into::into);
+    }
+    let mut dirs: Vec<&Path> = files.iter().map(|(path, _)| dir_of(path)).collect();
+    dirs.sort();
+    dirs.dedup();
+    let dirty: Vec<_> = dirs
+        .iter()
+        .map(|dir| Dirty::Dir(dir.to_path_buf()))
+        .collect();
+    let synced = disk.flush_many(&dirty);
+    for (dir, synced) in dirs.into_iter().zip(synced) {
+        if let Err(error) = synced {
+            let in_dir = (0..files.len()).filter(|i| dir_of(&files[*i].0) == dir);
+            for i in in_dir {
+                results[i] = Err(ReplaceError::NamesLost(again(&error)));
+            }
+        }
+    }
+    results
+}
+
+/// Writes the file that is to take the place of `path`, beside it.
+fn stage(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
+    let file = disk.open(&staged(path), OpenMode::Create)?;
     file.set_len(0)?;
     disk::write_all_at(&*file, &mut [IoSlice::new(contents)], 0)?;
-    file.sync_data()?;
-    disk.rename(&tmp, path)?;
-    disk.sync_dir(path.parent().expect("a file in a directory"))
-        .map_err(ReplaceError::NamesLost)
+    Ok(file)
+}
+
+fn staged(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    PathBuf::from(name)
+}
+
+fn dir_of(path: &Path) -> &Path {
+    path.parent().expect("a file in a directory")
+}
+
+/// One error for several files.
+fn again(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 /// The contents of a small file; `None` if it does not exist.

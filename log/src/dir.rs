@@ -27,13 +27,16 @@ use crate::checkpoint::{self, ReplaceError};
 use crate::config::LogConfig;
 use crate::disk::{Disk, DiskLock};
 use crate::error::{FlushError, OpenError, ReadError};
-use crate::log::{Deleted, Log, OpenOptions};
+use crate::log::{Deleted, Log, OpenOptions, checkpoint_many};
 use crate::recovery;
 use points::Points;
 
 const LOCK_FILE: &str = ".lock";
 const META_FILE: &str = "meta.properties";
 const CLEAN_FILE: &str = ".kafka_cleanshutdown";
+
+/// Logs that are checkpointed side by side.
+const LOGS_AT_A_TIME: usize = 64;
 
 /// To whom a data directory belongs: `meta.properties`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,34 +317,38 @@ impl LogDir {
     /// # Errors
     /// [`FlushError::Failed`] if the file could not be written: the old points hold.
     pub fn checkpoint(&self) -> Result<(), FlushError> {
-        let logs = self.logs();
-        let shared: Vec<_> = logs.iter().map(|(_, log)| log.clone()).collect();
-        // All at once here, so that the logs one by one below find little left to do.
-        let _ = crate::log::flush_many(&shared);
-        self.checkpoint_as(&logs, Log::checkpoint)
+        self.checkpoint_logs(&self.logs()).map(drop)
     }
 
-    /// The lock is held for one log at a time: a truncation or deletion of that log must not come in between, but nobody who opens
-    /// another one should wait for all of them.
-    fn checkpoint_as(
+    /// The lock is held for a few logs at a time: a truncation or deletion of one of them must not come in between, but nobody who
+    /// opens another one should wait for all.
+    ///
+    /// Returns the first failure of a log, whose old point holds.
+    fn checkpoint_logs(
         &self,
         logs: &[(TopicPartition, Arc<Log>)],
-        how: impl Fn(&Log) -> Result<Offset, FlushError>,
-    ) -> Result<(), FlushError> {
+    ) -> Result<Option<FlushError>, FlushError> {
         let mut moved = Vec::new();
-        for (partition, log) in logs {
+        let mut first_failure = None;
+        for some in logs.chunks(LOGS_AT_A_TIME) {
             let mut points = self.points.lock();
             // Without a readable file, the logs that are not open yet must stay unknown.
             let unknown = points.recovery.is_none() && !points.untouched.is_empty();
-            match how(log) {
-                Ok(_) if unknown => {}
-                Ok(point) => {
-                    let recovery = points.recovery.get_or_insert_default();
-                    let old = recovery.insert(partition.clone(), point);
-                    points.unwritten |= old != Some(point);
-                    moved.push((log, point));
+            let each: Vec<&Log> = some.iter().map(|(_, log)| &**log).collect();
+            for ((partition, log), result) in some.iter().zip(checkpoint_many(&each)) {
+                match result {
+                    Ok(_) if unknown => {}
+                    Ok(point) => {
+                        let recovery = points.recovery.get_or_insert_default();
+                        let old = recovery.insert(partition.clone(), point);
+                        points.unwritten |= old != Some(point);
+                        moved.push((log, point));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%partition, %error, "recovery point stays");
+                        first_failure.get_or_insert(error);
+                    }
                 }
-                Err(error) => tracing::warn!(%partition, %error, "recovery point stays"),
             }
         }
         let mut points = self.points.lock();
@@ -353,7 +360,7 @@ impl LogDir {
         moved
             .iter()
             .for_each(|(log, point)| log.recovery_point_recorded(*point));
-        Ok(())
+        Ok(first_failure)
     }
 
     /// Deletes the segments of all logs that are due: see [`Log::retention_start`]. `high_watermark` gives the bound for each log,
@@ -403,12 +410,9 @@ impl LogDir {
     /// [`FlushError`]: the next start recovers as after a crash.
     pub fn close(&self, broker_epoch: i64) -> Result<(), FlushError> {
         let logs = self.logs();
-        let shared: Vec<_> = logs.iter().map(|(_, log)| log.clone()).collect();
-        // Before the flush of all, so that a log that did not change since its checkpoint has nothing left to do below. What
-        // fails here fails there again.
-        shared.iter().for_each(|log| drop(log.trim()));
-        for flushed in crate::log::flush_many(&shared) {
-            flushed?;
+        for (_, log) in &logs {
+            // What fails here leaves a longer file.
+            let _ = log.trim();
         }
         let mut points = self.points.lock();
         for (partition, log) in &logs {
@@ -423,14 +427,10 @@ impl LogDir {
         // What a crash left in a log that nobody opened is still to be looked at.
         let unseen = self.clean_stop.is_none() && !points.untouched.is_empty();
         drop(points);
-        self.checkpoint_as(&logs, Log::close)?;
-        if logs
-            .iter()
-            .any(|(_, log)| log.flushed_offset() < log.log_end_offset())
-        {
-            return Err(failed("closing the logs")(io::Error::other(
-                "not all of them are durable",
-            )));
+        let failure = self.checkpoint_logs(&logs)?;
+        logs.iter().for_each(|(_, log)| log.retire());
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         if unseen {
             return Ok(());

@@ -171,6 +171,7 @@ struct State {
     coming: Vec<(Kind, u64, Fault)>,
     capacity: Option<u64>,
     injected: Injected,
+    bytes_read: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -233,6 +234,11 @@ impl FaultDisk {
     /// Bytes that all files hold which have a name or a handle.
     pub fn used(&self) -> u64 {
         self.state.lock().used()
+    }
+
+    /// Bytes read so far; what is read through maps is not in it.
+    pub fn bytes_read(&self) -> u64 {
+        self.state.lock().bytes_read
     }
 
     /// What was done to the disk so far.

@@ -79,6 +79,7 @@ pub use dir::{Found, Identity, LogDir};
 pub use error::{AppendError, Fenced, FlushError, OpenError, ProducerError, ReadError};
 pub use index::AbortedTxn;
 pub use log::{
-    AppendAs, Appended, Deleted, Log, OpenOptions, Slice, TimestampAndOffset, flush_many,
+    AppendAs, Appended, Deleted, Log, OpenOptions, ScrubPosition, Scrubbed, Slice,
+    TimestampAndOffset, flush_many,
 };
 pub use producers::{ActiveProducer, VerificationGuard};

@@ -1,6 +1,6 @@
 //! One partition's log: ordered segments, the last one active. Assigns offsets, rolls, and publishes what it did.
 //!
-//! The verbs live beside this file: [`append`], [`read`], [`flush`], [`truncate`]. What they share is here.
+//! The verbs live beside this file: [`append`], [`read`], [`flush`], [`checkpoint`], [`truncate`], [`scrub`]. What they share is here.
 //!
 //! Locks, in the order they are taken: `checkpointing`, `flushing` (one flush at a time), `writer` (one append, roll or truncation at a time),
 //! then one of `producers`, `epochs`, `segments`, each held for memory work only. Readers take none of the first three.
@@ -10,8 +10,10 @@
 //! Source: Kafka `UnifiedLog`, `LocalLog`.
 
 mod append;
+mod checkpoint;
 mod flush;
 mod read;
+mod scrub;
 mod truncate;
 
 use std::collections::BTreeSet;
@@ -32,8 +34,10 @@ use crate::recovery::{self, Loaded};
 use crate::segment::{Place, Segment};
 
 pub use append::{AppendAs, Appended};
+pub(crate) use checkpoint::checkpoint_many;
 pub use flush::flush_many;
 pub use read::{Slice, TimestampAndOffset};
+pub use scrub::{ScrubPosition, Scrubbed};
 pub use truncate::Deleted;
 
 /// How a log was left, as far as whoever opens it knows.
@@ -66,6 +70,8 @@ pub struct Log {
     log_end_offset: AtomicI64,
     flushed_offset: AtomicI64,
     fenced: OnceLock<Fenced>,
+    /// Found by [`Log::scrub`].
+    damaged: RwLock<Arc<Vec<scrub::Damage>>>,
 }
 
 /// What only the holder of the writer's lock may touch.
@@ -139,7 +145,8 @@ impl Log {
             sealed: segments[..segments.len() - 1]
                 .iter()
                 .filter(|segment| {
-                    segment.extent().next_offset > flushed_offset || segment.txns.is_unsaved()
+                    segment.extent().next_offset > flushed_offset
+                        || segment.txns.unsaved().is_some()
                 })
                 .cloned()
                 .collect(),
@@ -164,6 +171,7 @@ impl Log {
             log_end_offset: AtomicI64::new(log_end_offset),
             flushed_offset: AtomicI64::new(flushed_offset),
             fenced: OnceLock::new(),
+            damaged: RwLock::default(),
             place,
         })
     }

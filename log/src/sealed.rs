@@ -26,19 +26,34 @@ pub(crate) enum Sealed {
 /// # Errors
 /// As [`checkpoint::replace`].
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> Result<(), ReplaceError> {
+    if let Some((beside, checksums)) = checksum_file(disk, path, contents)? {
+        checkpoint::replace(disk, &beside, &checksums)?;
+    }
+    checkpoint::replace(disk, path, contents)
+}
+
+/// What must lie beside `path` before it is replaced; `None` if it does.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn checksum_file(
+    disk: &dyn Disk,
+    path: &Path,
+    contents: &[u8],
+) -> io::Result<Option<(PathBuf, Vec<u8>)>> {
     let before = match read_checksums(disk, path)? {
         Some(known) => known.into_iter().next(),
         None => checkpoint::read(disk, path)?.map(|bytes| crc32c(&bytes)),
     };
     let now = crc32c(contents);
-    if before != Some(now) {
-        let lines: Vec<String> = std::iter::once(now)
-            .chain(before)
-            .map(|crc| format!("{crc:08x}\n"))
-            .collect();
-        checkpoint::replace(disk, &beside(path), lines.concat().as_bytes())?;
+    if before == Some(now) {
+        return Ok(None);
     }
-    checkpoint::replace(disk, path, contents)
+    let lines: Vec<String> = std::iter::once(now)
+        .chain(before)
+        .map(|crc| format!("{crc:08x}\n"))
+        .collect();
+    Ok(Some((beside(path), lines.concat().into_bytes())))
 }
 
 /// The contents of a file that [`replace`] or Kafka wrote.

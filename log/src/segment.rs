@@ -281,6 +281,9 @@ impl Segment {
         let Some((first, walker)) = self.locate(from, &extent)? else {
             return Ok(None);
         };
+        if first.header.base_offset > from {
+            check_gap(&first, walker.clone(), &extent)?;
+        }
         let first_end = first.position + first.header.size_in_bytes() as u64;
         let too_large = first_end - first.position > max_bytes && !min_one_batch;
         if first.header.last_offset() >= upto || too_large {
@@ -360,7 +363,15 @@ impl Segment {
                 Ok(Some(batch))
                     if batch.header.last_offset() >= upto || walker.position() > limit =>
                 {
-                    return Ok((position, batch.header.base_offset));
+                    // Behind a skip, the index entry bears out what the batch says.
+                    let skipped =
+                        batch.position > last.position + last.header.size_in_bytes() as u64;
+                    let at = if skipped {
+                        batch.header.base_offset
+                    } else {
+                        next_offset
+                    };
+                    return Ok((position, at));
                 }
                 // The one behind the first bears out its offset; those that follow are for whoever reads them.
                 Ok(Some(_)) if step == 0 && whole => {
@@ -434,10 +445,13 @@ impl Segment {
         self.times.table().trim()
     }
 
-    /// Makes the indexes durable.
-    pub(crate) fn sync_indexes(&self) -> io::Result<()> {
-        self.offsets.table().sync()?;
-        self.times.table().sync()
+    /// Index files that were written to since this was asked for: now they are to be synced.
+    pub(crate) fn take_dirty_indexes(&self) -> impl Iterator<Item = Arc<dyn DiskFile>> {
+        let files = [
+            self.offsets.table().take_dirty(),
+            self.times.table().take_dirty(),
+        ];
+        files.into_iter().flatten()
     }
 
     /// Whether the indexes have room for another batch.
@@ -499,4 +513,19 @@ impl Segment {
         }
         sealed::remove_checksum(&*self.place.disk, self.txns.path())
     }
+}
+
+/// `first` begins above the offset that is asked for. Compaction leaves such gaps, but so does a base offset that rotted, where no CRC
+/// looks: then it reaches over what comes next.
+fn check_gap(first: &Located, mut behind: Walker, extent: &Extent) -> Result<(), WalkError> {
+    let goes_back = match behind.next() {
+        Ok(None) if first.header.next_offset() > extent.next_offset => WalkError::GoesBack {
+            position: first.position,
+            offset: extent.next_offset,
+            expected: first.header.next_offset(),
+        },
+        Err(error @ WalkError::GoesBack { .. }) => error,
+        _ => return Ok(()),
+    };
+    Err(goes_back)
 }

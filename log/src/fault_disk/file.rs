@@ -236,7 +236,9 @@ impl FileSource for OpenFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.state.lock();
         state.begin_read()?;
-        Ok(state.file(self.id).current.read(position as usize, buf))
+        let read = state.file(self.id).current.read(position as usize, buf);
+        state.bytes_read += read as u64;
+        Ok(read)
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

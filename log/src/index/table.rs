@@ -294,15 +294,17 @@ impl<const N: usize> Table<N> {
     }
 
     /// Makes the entries durable, if any are not.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        let file = {
-            let mut inner = self.inner.write();
-            if !std::mem::take(&mut inner.dirty) {
-                return Ok(());
-            }
-            inner.open.as_ref().map(|open| open.file.clone())
-        };
-        file.map_or(Ok(()), |file| file.sync_data())
+    fn sync(&self) -> io::Result<()> {
+        self.take_dirty().map_or(Ok(()), |file| file.sync_data())
+    }
+
+    /// The file, if it was written to since this was asked for: now it is to be synced.
+    pub(crate) fn take_dirty(&self) -> Option<Arc<dyn DiskFile>> {
+        let mut inner = self.inner.write();
+        match std::mem::take(&mut inner.dirty) {
+            true => inner.open.as_ref().map(|open| open.file.clone()),
+            false => None,
+        }
     }
 
     /// Whether the file exists.

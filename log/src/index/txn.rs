@@ -8,7 +8,6 @@ use std::sync::Arc;
 use flumen_protocol::id::{Offset, ProducerId};
 use parking_lot::Mutex;
 
-use crate::checkpoint::ReplaceError;
 use crate::disk::Disk;
 use crate::sealed::{self, Sealed};
 
@@ -117,15 +116,6 @@ impl TxnIndex {
         Ok(inner.damaged)
     }
 
-    /// Whether the file does not hold what is known.
-    pub(crate) fn is_unsaved(&self) -> bool {
-        let inner = self.inner.lock();
-        inner
-            .entries
-            .as_ref()
-            .is_some_and(|entries| inner.saved != Some(entries.len()))
-    }
-
     /// Forgets all, to be told again: see [`Self::append`].
     pub(crate) fn begin_anew(&self) {
         let mut inner = self.inner.lock();
@@ -166,20 +156,21 @@ impl TxnIndex {
         Ok(())
     }
 
-    /// Replaces the file by one that holds all, durably; it is small, and whole at any time.
-    pub(crate) fn save(&self) -> Result<(), ReplaceError> {
-        let mut inner = self.inner.lock();
-        let Some(entries) = &inner.entries else {
-            return Ok(());
-        };
+    /// The bytes that the file should hold, if it does not. It is small, and replaced as a whole.
+    pub(crate) fn unsaved(&self) -> Option<Vec<u8>> {
+        let inner = self.inner.lock();
+        let entries = inner.entries.as_ref()?;
         if inner.saved == Some(entries.len()) {
-            return Ok(());
+            return None;
         }
         let mut bytes = Vec::with_capacity(entries.len() * ENTRY_BYTES);
         entries.iter().for_each(|txn| txn.encode(&mut bytes));
-        sealed::replace(&*self.disk, &self.path, &bytes)?;
-        inner.saved = Some(entries.len());
-        Ok(())
+        Some(bytes)
+    }
+
+    /// The file holds these bytes, durably.
+    pub(crate) fn on_saved(&self, bytes: &[u8]) {
+        self.inner.lock().saved = Some(bytes.len() / ENTRY_BYTES);
     }
 
     pub(crate) fn path(&self) -> &PathBuf {

@@ -1,4 +1,4 @@
-//! Making things durable: flush (the batches), checkpoint (everything that recovery relies on), close.
+//! Making things durable: flush (the batches), and close. What recovery relies on besides is in `checkpoint.rs`.
 //!
 //! A flush takes the list of what is dirty under the writer's lock and works on it outside: appends go on meanwhile. The new
 //! durable end is the log's end at the moment the list was taken. If one file of the list cannot be synced, the log is fenced: the
@@ -14,13 +14,9 @@ use flumen_protocol::id::Offset;
 use parking_lot::MutexGuard;
 
 use super::Log;
-use crate::checkpoint::{self, ReplaceError};
 use crate::dir::renew;
 use crate::disk::{self, Dirty, OpenMode};
 use crate::error::{Fenced, FlushError};
-use crate::sealed;
-use crate::segment::Segment;
-use crate::snapshot;
 
 /// What one log has to be flushed.
 struct Plan<'a> {
@@ -31,23 +27,16 @@ struct Plan<'a> {
     end: Offset,
 }
 
-/// What a checkpoint makes durable besides the batches.
-struct State {
-    end: Offset,
-    /// None is needed at offset 0: nobody has written anything yet.
-    snapshot: Option<Vec<u8>>,
-    segments: Vec<Arc<Segment>>,
-    epochs: Option<String>,
-    /// Nothing was written since the last one.
-    unchanged: bool,
-}
-
 /// Flushes many logs of one disk in one round. One result per log, in order; each as that of [`Log::flush`].
 pub fn flush_many(logs: &[Arc<Log>]) -> Vec<Result<Offset, FlushError>> {
+    flush_all(&logs.iter().map(|log| &**log).collect::<Vec<_>>())
+}
+
+pub(super) fn flush_all(logs: &[&Log]) -> Vec<Result<Offset, FlushError>> {
     // Locks in one order, whoever calls; a log that is named twice is locked once.
     let mut order: Vec<usize> = (0..logs.len()).collect();
     order.sort_by_key(|i| (logs[*i].dir(), *i));
-    order.dedup_by_key(|i| Arc::as_ptr(&logs[*i]));
+    order.dedup_by_key(|i| std::ptr::from_ref(logs[*i]));
     let plans: Vec<Result<Plan<'_>, FlushError>> =
         order.iter().map(|i| logs[*i].plan_flush()).collect();
     let dirty: Vec<Dirty> = plans
@@ -64,8 +53,8 @@ pub fn flush_many(logs: &[Arc<Log>]) -> Vec<Result<Offset, FlushError>> {
     for (i, plan) in order.into_iter().zip(plans) {
         results.push((i, plan.and_then(|plan| plan.finish(&mut synced))));
     }
-    let result_of = |log: &Arc<Log>| {
-        let found = results.iter().find(|(i, _)| Arc::ptr_eq(&logs[*i], log));
+    let result_of = |log: &&Log| {
+        let found = results.iter().find(|(i, _)| std::ptr::eq(logs[*i], *log));
         found.expect("every log has a plan").1.clone()
     };
     logs.iter().map(result_of).collect()
@@ -169,102 +158,6 @@ impl Log {
             what,
             error: Arc::new(error),
         }
-    }
-
-    /// Flushes, and makes durable all that lets the next start begin at the log's end: indexes, producers, leader epochs. Returns
-    /// the new recovery point, which holds once the caller has written it down; then it calls [`Log::recovery_point_recorded`].
-    ///
-    /// # Errors
-    /// As [`Log::flush`]; but if only a small file could not be written, the log is not fenced and the old recovery point holds.
-    pub fn checkpoint(&self) -> Result<Offset, FlushError> {
-        let _checkpointing = self.checkpointing.lock();
-        let state = self.state_to_checkpoint()?;
-        self.flush()?;
-        if state.unchanged {
-            return Ok(state.end);
-        }
-        let failed = |what: &str, error| {
-            self.flush_failed(format!("{what} of {}", self.place.dir.display()), error)
-        };
-        for segment in &state.segments {
-            segment
-                .sync_indexes()
-                .map_err(|error| failed("index sync", error))?;
-        }
-        for segment in &state.segments {
-            segment
-                .txns
-                .save()
-                .map_err(|error| self.postponed(error, &state))?;
-        }
-        let disk = &*self.place.disk;
-        if let Some(epochs) = &state.epochs {
-            let path = self.place.dir.join(crate::recovery::LEADER_EPOCH_FILE);
-            sealed::replace(disk, &path, epochs.as_bytes())
-                .map_err(|error| self.postponed(error, &state))?;
-        }
-        if let Some(snapshot) = &state.snapshot {
-            checkpoint::replace(disk, &self.snapshot_path(state.end), snapshot)
-                .map_err(|error| self.postponed(error, &state))?;
-        }
-        Ok(state.end)
-    }
-
-    fn state_to_checkpoint(&self) -> Result<State, Fenced> {
-        let mut writer = self.writer.lock();
-        self.check_fenced()?;
-        let end = self.log_end_offset();
-        let mut segments = std::mem::take(&mut writer.sealed);
-        segments.push(writer.active.clone());
-        let mut epochs = self.epochs.write();
-        let changed = std::mem::take(&mut epochs.dirty);
-        let text = changed.then(|| checkpoint::encode_epochs(&epochs.known));
-        let unchanged = end == writer.checkpointed
-            && (end == 0 || writer.snapshots.contains(&end))
-            && segments.len() == 1
-            && !changed;
-        let needed = !unchanged && end > 0;
-        let snapshot = needed.then(|| snapshot::encode(&self.producers.lock()));
-        Ok(State {
-            end,
-            snapshot,
-            segments,
-            epochs: text,
-            unchanged,
-        })
-    }
-
-    /// A small file could not be written, for lack of space perhaps: no harm, the old recovery point holds. What was taken off the
-    /// lists is put back.
-    fn postponed(&self, error: ReplaceError, state: &State) -> FlushError {
-        let error = match error {
-            ReplaceError::Refused(error) => error,
-            ReplaceError::NamesLost(error) => {
-                return self.flush_failed("directory sync".into(), error);
-            }
-        };
-        let mut writer = self.writer.lock();
-        let sealed = &state.segments[..state.segments.len() - 1];
-        writer.sealed.splice(..0, sealed.iter().cloned());
-        self.epochs.write().dirty |= state.epochs.is_some();
-        FlushError::Failed {
-            what: "checkpoint".into(),
-            error: Arc::new(error),
-        }
-    }
-
-    /// The recovery point that [`Log::checkpoint`] returned is on the disk: the snapshot of producers it replaces is not needed.
-    pub fn recovery_point_recorded(&self, recovery_point: Offset) {
-        let mut writer = self.writer.lock();
-        writer.checkpointed = recovery_point;
-        if recovery_point > 0 {
-            writer.snapshots.insert(recovery_point);
-        }
-        let segments = self.segments();
-        let begins_segment = |offset| segments.iter().any(|segment| segment.base_offset == offset);
-        self.remove_snapshots(&mut writer, |offset| {
-            offset < recovery_point && !begins_segment(offset)
-        });
     }
 
     /// Writes a snapshot of producers without making it durable.

@@ -67,6 +67,7 @@ impl Log {
         if from >= upto {
             return Ok(nothing);
         }
+        let upto = self.undamaged_up_to(from, upto)?;
         let segments = self.segments();
         let holds = segments
             .partition_point(|segment| segment.base_offset <= from)

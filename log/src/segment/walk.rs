@@ -57,7 +57,7 @@ impl From<io::Error> for WalkError {
 }
 
 /// Stands before a batch, or at the end. Reads the file in windows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Walker {
     file: Option<Arc<dyn DiskFile>>,
     position: u64,

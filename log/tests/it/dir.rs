@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flumen_log::disk::{Disk, OsDisk};
-use flumen_log::fault_disk::FaultDisk;
+use flumen_log::fault_disk::{Crash, FaultDisk};
 use flumen_log::{Identity, LogConfig, LogDir, OpenError};
 use flumen_protocol::id::{TopicId, TopicPartition};
 
@@ -315,4 +315,45 @@ fn a_clean_stop_costs_nothing_for_logs_that_nobody_wrote_to() {
     for (partition, log) in dir.logs() {
         assert_eq!(log.flushed_offset(), log.log_end_offset(), "{partition}");
     }
+}
+
+#[test]
+fn a_start_after_a_kill_reads_what_lies_above_the_recovery_point_and_little_else() {
+    let disk = Arc::new(FaultDisk::new());
+    let shared: Arc<dyn Disk> = disk.clone();
+    let config = LogConfig {
+        segment_bytes: 2 << 20,
+        ..LogConfig::default()
+    };
+    let append = |log: &flumen_log::Log, kib: usize| {
+        for tag in 0..kib {
+            let batch = batch_of(tag as u64, 20, 1_000, From::nobody());
+            append_client(log, batch, 1_000).unwrap();
+        }
+    };
+    let dir = open_dir(&shared).unwrap();
+    let log = dir
+        .open_log(&partition(), Some(topic_id()), config.clone())
+        .unwrap();
+    append(&log, 20_000);
+    dir.checkpoint().unwrap();
+    let covered = log.size();
+    append(&log, 500);
+    let above = log.size() - covered;
+    assert!(covered > 8 << 20 && log.segment_count() > 4 && above > 100_000);
+    drop((log, dir));
+
+    let killed = Arc::new(disk.after_crash(Crash::KeepAll, 0));
+    let dir = open_dir(&(killed.clone() as Arc<dyn Disk>)).unwrap();
+    let log = dir
+        .open_log(&partition(), Some(topic_id()), config)
+        .unwrap();
+    assert_eq!(log.size(), covered + above);
+    let read = killed.bytes_read();
+    // A window of headers behind the last index entry of each segment, and twice that for the producers.
+    let besides = log.segment_count() as u64 * (64 << 10) + (256 << 10);
+    assert!(
+        (above..above + besides).contains(&read),
+        "{read} bytes read for {above} above the recovery point, {covered} below"
+    );
 }

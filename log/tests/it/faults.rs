@@ -1,11 +1,14 @@
 //! The disk says no: full, short, broken. The log undoes what it can, fences itself where it cannot, and never answers success.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use flumen_log::disk::Disk;
+use flumen_log::disk::{DirEntry, Dirty, Disk, DiskFile, DiskLock, OpenMode};
 use flumen_log::fault_disk::{Crash, Fault, FaultDisk};
-use flumen_log::{AppendError, FlushError, Log, OpenOptions, flush_many};
+use flumen_log::{AppendAs, AppendError, FlushError, Log, OpenOptions, flush_many};
+use flumen_protocol::id::TopicPartition;
 
 use crate::helpers::*;
 
@@ -257,5 +260,118 @@ fn an_index_without_room_is_left_out_and_the_log_is_still_found() {
             .len(),
             1
         );
+    }
+}
+
+#[test]
+fn a_stop_that_could_not_write_everything_is_not_called_clean() {
+    let start = |disk: &Arc<FaultDisk>| {
+        let shared: Arc<dyn Disk> = disk.clone();
+        let dir = open_dir(&shared).unwrap();
+        let log = dir
+            .open_log(&partition(), Some(topic_id()), small_config())
+            .unwrap();
+        (dir, log)
+    };
+    let before_stop = |disk: &Arc<FaultDisk>| {
+        let (dir, log) = start(disk);
+        for epoch in 0..6 {
+            let data = batch_of(epoch as u64, 2, 1_000, From::in_txn(7, epoch, 0));
+            append_client(&log, data, 1_000).unwrap();
+            let how = AppendAs::Marker {
+                leader_epoch: i32::from(epoch),
+                transaction_version: 2,
+            };
+            log.append(marker(7, epoch + 1, false, 1_000), &how, 1_000)
+                .unwrap();
+        }
+        log.flush().unwrap();
+        dir
+    };
+    let disk = Arc::new(FaultDisk::new());
+    let dir = before_stop(&disk);
+    let first = disk.ops() + 1;
+    dir.close(1).unwrap();
+    for op in first..=disk.ops() {
+        for fault in [Fault::Io, Fault::NoSpace] {
+            let disk = Arc::new(FaultDisk::new());
+            let dir = before_stop(&disk);
+            disk.fail_at(op, fault);
+            let _ = dir.close(1);
+            drop(dir);
+            let (_, log) = start(&disk);
+            let aborted = log.aborted_transactions(0, log.log_end_offset()).unwrap();
+            assert_eq!(aborted.len(), 6, "{fault:?} at {op}");
+            assert_eq!(log.latest_epoch(), Some(5), "{fault:?} at {op}");
+        }
+    }
+}
+
+#[test]
+fn many_logs_are_checkpointed_with_the_syncs_of_all_at_once() {
+    const LOGS: usize = 100;
+    let disk = Arc::new(Counting {
+        disk: FaultDisk::new(),
+        rounds: AtomicUsize::new(0),
+    });
+    let shared: Arc<dyn Disk> = disk.clone();
+    let dir = open_dir(&shared).unwrap();
+    for i in 0..LOGS {
+        let name = TopicPartition::new("many", i as i32);
+        let log = dir.open_log(&name, None, small_config()).unwrap();
+        append(&log, i as u64).unwrap();
+    }
+    let before = disk.rounds.load(Ordering::Relaxed);
+    dir.close(1).unwrap();
+    let rounds = disk.rounds.load(Ordering::Relaxed) - before;
+    assert!(rounds < 30, "{rounds} rounds of syncs for {LOGS} logs");
+    let left: Arc<dyn Disk> = Arc::new(disk.disk.after_crash(Crash::LoseUnsynced, 0));
+    assert_eq!(open_dir(&left).unwrap().clean_stop(), Some(1));
+}
+
+/// Counts the rounds of syncs that somebody has to wait for one after the other.
+#[derive(Debug)]
+struct Counting {
+    disk: FaultDisk,
+    rounds: AtomicUsize,
+}
+
+impl Disk for Counting {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(path, mode)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.list(dir)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        self.disk.create_dir(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.remove_dir(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        self.disk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.disk.lock(path)
+    }
+
+    fn flush_many(&self, dirty: &[Dirty]) -> Vec<io::Result<()>> {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        self.disk.flush_many(dirty)
     }
 }

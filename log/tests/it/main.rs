@@ -16,3 +16,4 @@ mod model;
 mod planted;
 mod reading;
 mod recovery;
+mod scrub;
