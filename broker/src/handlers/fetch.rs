@@ -347,10 +347,13 @@ fn failure(partition_index: i32, error: ErrorCode) -> PartitionData {
 
 /// The answer for a partition that is fine, without its records.
 fn frame(partition: &Partition, asked: &FetchPartition, isolation: Isolation) -> PartitionData {
+    // Read in the order in which they are bounds of each other, the lowest first: they move meanwhile.
+    let log_start_offset = partition.log().log_start_offset();
+    let last_stable_offset = partition.last_stable_offset();
     PartitionData {
         high_watermark: partition.high_watermark(),
-        last_stable_offset: partition.last_stable_offset(),
-        log_start_offset: partition.log().log_start_offset(),
+        last_stable_offset,
+        log_start_offset,
         aborted_transactions: (isolation == Isolation::ReadCommitted).then(Vec::new),
         ..failure(asked.partition, ErrorCode::None)
     }

@@ -122,10 +122,12 @@ impl Partition {
         self.high_watermark.load(Ordering::Acquire)
     }
 
-    /// First offset not visible to `read_committed` consumers: the first record of an open transaction, at most the high watermark.
+    /// First offset not visible to `read_committed` consumers: the first record of an open transaction, or the start of the log where
+    /// that record was deleted; at most the high watermark.
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
-        self.last_stable.load(Ordering::Acquire)
+        let undecided = self.last_stable.load(Ordering::Acquire);
+        undecided.max(self.log.log_start_offset())
     }
 
     /// The end that bounds a reader.

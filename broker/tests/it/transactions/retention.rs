@@ -87,7 +87,11 @@ async fn a_producer_goes_on_after_all_its_records_were_deleted() {
 /// T-18: the same by time: the batches are years old, so that retention takes all that is not being written to.
 #[tokio::test]
 async fn a_producer_goes_on_after_retention_took_all_its_records() {
-    let world = World::start(&[("log.retention.check.interval.ms", "20")]).await;
+    let world = World::start(&[
+        ("log.initial.task.delay.ms", "0"),
+        ("log.retention.check.interval.ms", "20"),
+    ])
+    .await;
     let mut client = world.client().await;
     let configs = [("segment.bytes", "1048576"), ("retention.ms", "3600000")];
     client.create_topic("t", 1, &configs).await.unwrap();
@@ -113,4 +117,34 @@ async fn a_transaction_goes_on_after_its_first_records_were_deleted() {
     assert_eq!(producer.end(&mut client, true).await, ErrorCode::None);
     while client.fetch("t", 0, 2).await.last_stable_offset < 4 {}
     assert_eq!(client.fetch("t", 0, 2).await.high_watermark, 4);
+}
+
+/// The first record of an open transaction is deleted: readers of committed data wait at the start of the log, not below it.
+#[tokio::test]
+async fn the_last_stable_offset_is_never_below_the_start_of_the_log() {
+    let mut world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    let mut producer = Producer::init(&mut client, 2).await;
+    assert_eq!(producer.send(&mut client, "deleted").await, ErrorCode::None);
+    assert_eq!(delete_all(&mut client).await, 1);
+    assert_eq!(producer.send(&mut client, "kept").await, ErrorCode::None);
+    for restart in [false, true] {
+        if restart {
+            world.restart().await;
+            client = world.client().await;
+        }
+        let open = client.fetch("t", 0, 1).await;
+        assert_eq!(
+            (
+                open.log_start_offset,
+                open.last_stable_offset,
+                open.high_watermark
+            ),
+            (1, 1, 2),
+            "restart: {restart}"
+        );
+    }
+    assert_eq!(producer.end(&mut client, true).await, ErrorCode::None);
+    while client.fetch("t", 0, 1).await.last_stable_offset < 3 {}
+    assert_eq!(client.values("t", 0, 1).await, ["kept"]);
 }
