@@ -196,7 +196,8 @@ pub enum What {
     },
 
     // --- consumers
-    /// Owns these partitions of the group from now on. Partitions it owned before and still does are named again.
+    /// Owns these partitions of the group from now on. Partitions it owned before and still does are named again. A static member
+    /// that comes back without a rebalance is given what its former self owned: that must have been revoked, in its name.
     Assigned {
         /// In which group; none if the consumer chose the partitions itself.
         group: Option<Group>,
@@ -237,7 +238,8 @@ pub enum What {
         /// Whose.
         group: Group,
     },
-    /// Was told one of them, in answer to this process's last `OffsetsFetching` of the group.
+    /// Was told one of them, in answer to this process's last `OffsetsFetching` of the group. That offsets go with a deleted group or
+    /// topic, or expire, is not part of a history.
     OffsetsFetched {
         /// Whose.
         group: Group,

@@ -1,4 +1,5 @@
-//! Membership of groups: in one generation a partition has one owner, and once a generation has begun the commits of members of
+//! Membership of groups: in one generation a partition has one owner at a time (a static member that comes back into its place has a
+//! former self to give it up), and once a generation has begun the commits of members of
 //! older ones are refused.
 
 use crate::facts::Facts;
@@ -21,6 +22,11 @@ pub(crate) fn check(facts: &Facts<'_>, findings: &mut Findings) {
                     members.own(facts, owned, (event.process, at), findings);
                 }
                 members.raise(generation, at);
+            }
+            What::Revoked { partitions } => {
+                for partition in partitions {
+                    members.disown(event.process, *partition);
+                }
             }
             What::OffsetsCommitting {
                 commit,
@@ -69,6 +75,8 @@ type Generation = (Group, i32);
 #[derive(Default)]
 struct Members {
     owners: HashMap<(Generation, Partition), (u32, usize)>,
+    /// In which generation a process came to own a partition last.
+    held: HashMap<(u32, Partition), Generation>,
     /// The newest generation of each group that any member knows of, and the event that says so.
     newest: HashMap<Group, (i32, usize)>,
     /// Commits under way that are too late.
@@ -92,6 +100,7 @@ impl Members {
         (process, at): (u32, usize),
         findings: &mut Findings,
     ) {
+        self.held.insert((process, partition), generation);
         let owner = self
             .owners
             .entry((generation, partition))
@@ -109,6 +118,20 @@ impl Members {
                 [owner.1, at],
                 &[],
             );
+        }
+    }
+
+    fn disown(&mut self, process: u32, partition: Partition) {
+        let Some(generation) = self.held.remove(&(process, partition)) else {
+            return;
+        };
+        let place = (generation, partition);
+        if self
+            .owners
+            .get(&place)
+            .is_some_and(|owner| owner.0 == process)
+        {
+            self.owners.remove(&place);
         }
     }
 

@@ -178,6 +178,25 @@ fn a_partition_has_one_owner_in_a_generation() {
         .by(1)
         .owns(2, &[B])
         .is_legal();
+    // A static member comes back into its place, in the same generation.
+    story()
+        .by(1)
+        .owns(1, &[A])
+        .gives_up(&[A])
+        .by(2)
+        .owns(1, &[A])
+        .by(1)
+        .gives_up(&[A])
+        .by(3)
+        .owns(1, &[A])
+        .shows(&[TwoOwners]);
+    story()
+        .by(1)
+        .owns(1, &[A])
+        .gives_up(&[A])
+        .by(2)
+        .owns(1, &[A])
+        .is_legal();
     // The same member says it twice; the other has not heard of the new generation yet.
     story()
         .by(1)
