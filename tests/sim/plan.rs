@@ -240,7 +240,7 @@ fn faults(
 }
 
 fn action(weights: &Weights, hosts: &[Host], dice: &mut Dice) -> Action {
-    let host = usize::try_from(dice.below(hosts.len() as u64)).unwrap();
+    let host = victim(hosts, dice);
     let mut roll = dice.below(100);
     let mut falls = |weight: u64| {
         let hit = roll < weight;
@@ -272,6 +272,14 @@ fn action(weights: &Weights, hosts: &[Host], dice: &mut Dice) -> Action {
         true => Action::BrokerClock { off_ms },
         false => Action::ClientClocks { off_ms },
     }
+}
+
+/// Whose fault it is to be: a host with state of its own more often than the others.
+fn victim(hosts: &[Host], dice: &mut Dice) -> usize {
+    let any = usize::try_from(dice.below(hosts.len() as u64)).unwrap();
+    let keeps = |host: &Host| matches!(host.kind, Kind::Topology(_) | Kind::Connectors(_));
+    let keeper = hosts.iter().position(keeps);
+    keeper.filter(|_| dice.chance(30)).unwrap_or(any)
 }
 
 fn broker_dies(dice: &mut Dice) -> Action {
