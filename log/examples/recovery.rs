@@ -1,6 +1,7 @@
 //! How long a start takes after a kill: a child process fills a data directory as a broker would and is killed; then it is opened.
 //!
-//! `cargo run --release -p flumen-log --example recovery -- <directory> [<GiB> [<partitions>]]`, 10 GiB in 8 partitions by default.
+//! `cargo run --release -p flumen-log --example recovery -- <directory> [<GiB> [<partitions>]]`, 10 GiB in 8 partitions by default; 0 GiB opens what
+//! an earlier run left.
 //! The child flushes every 4 MiB and moves the recovery points after every 256 MiB, as the broker does; what is scanned is what it
 //! appended since. Prints the time to open all logs one after the other, and how much was read for it.
 #![allow(
@@ -35,20 +36,9 @@ fn main() {
     if std::env::var_os("FILL").is_some() {
         return fill(Path::new(dir), gib << 30, partitions as i32);
     }
-    let begun = Instant::now();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(&arguments)
-        .env("FILL", "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    output.read_line(&mut said).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    println!("{} in {:.0?}, killed", said.trim(), begun.elapsed());
-
+    if gib > 0 {
+        fill_and_kill(&arguments);
+    }
     let (begun, read) = (Instant::now(), bytes_read());
     let open = open(Path::new(dir));
     assert_eq!(open.clean_stop(), None);
@@ -61,11 +51,27 @@ fn main() {
         scanned += log.log_end_offset() - log.flushed_offset();
     }
     println!(
-        "{} logs with {records} records ready after {:.0?}: {scanned} records above the recovery points, {} MiB read",
+        "{} logs with {records} records ready after {:.2?}: {scanned} records above the recovery points, {} MiB read",
         open.found().len(),
         begun.elapsed(),
         (bytes_read() - read) >> 20
     );
+}
+
+fn fill_and_kill(arguments: &[String]) {
+    let begun = Instant::now();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(arguments)
+        .env("FILL", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut said).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    println!("{} in {:.0?}, killed", said.trim(), begun.elapsed());
 }
 
 fn open(dir: &Path) -> LogDir {

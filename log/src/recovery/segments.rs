@@ -210,7 +210,9 @@ impl Loading<'_> {
             .map_err(at)?
             .is_some_and(|first| first.offset == segment.base_offset);
         let at = |error| OpenError::at(&segment.path())(error);
-        let holds = last_entry_holds(segment, size).map_err(at)?;
+        let holds = last_entry_holds(segment, size)
+            .and_then(|holds| Ok(holds && times_follow(segment)?))
+            .map_err(at)?;
         match torn_entry || !(holds || planted(Bug::IndexPastEnd)) {
             true => self.rebuild(segment, size, recovery_point),
             false => {
@@ -347,7 +349,6 @@ fn indexes_plausible(segment: &Segment, size: u64, next_offset: Offset) -> bool 
     };
     let offsets_fit = last.is_none_or(|last| last.position < size && within(last.offset));
     let times_fit = match segment.times.newest() {
-        // Whatever has an offset entry has a time entry, unless its records have no time.
         Ok([None, _]) => last.is_none(),
         Ok([Some(last), before]) => {
             within(last.offset)
@@ -370,4 +371,10 @@ fn last_entry_holds(segment: &Segment, size: u64) -> io::Result<bool> {
         Some(last) => segment.entry_holds(last, size),
         None => Ok(true),
     }
+}
+
+/// Whatever has an offset entry has a time entry, unless its records have no time: one of the two may have been made anew before a
+/// crash, and the other one not.
+fn times_follow(segment: &Segment) -> io::Result<bool> {
+    Ok(segment.offsets.last()?.is_none() || segment.times.last()?.is_some())
 }

@@ -357,3 +357,43 @@ fn a_start_after_a_kill_reads_what_lies_above_the_recovery_point_and_little_else
         "{read} bytes read for {above} above the recovery point, {covered} below"
     );
 }
+
+#[test]
+fn a_clock_that_jumps_deletes_what_kafka_would_and_nothing_besides() {
+    const HOUR: i64 = 3_600_000;
+    const YEAR: i64 = 365 * 24 * HOUR;
+    let disk: Arc<dyn Disk> = Arc::new(FaultDisk::new());
+    let dir = open_dir(&disk).unwrap();
+    let config = LogConfig {
+        retention_ms: Some(12 * HOUR as u64),
+        ..small_config()
+    };
+    let log = dir.open_log(&partition(), None, config).unwrap();
+    let now = 50 * YEAR;
+    for hour in 0..30 {
+        let batch = batch_of(hour as u64, 2, now - (30 - hour) * HOUR, From::nobody());
+        append_client(&log, batch, now).unwrap();
+    }
+    log.flush().unwrap();
+    let pass = |now_ms: i64| {
+        dir.retention_pass(now_ms, |_, log| log.flushed_offset())
+            .unwrap();
+        log.log_start_offset()
+    };
+    // An hour back: a little more is kept. Before all records: everything is.
+    assert_eq!(pass(now - 31 * HOUR), 0);
+    let before = pass(now - HOUR);
+    let start = pass(now);
+    assert!(
+        before <= start && start > 0 && start <= 36,
+        "{before}, {start}"
+    );
+    assert_eq!(pass(now - HOUR), start, "it never goes back");
+    // A year ahead, by the clock everything is old; what is not durable stays all the same.
+    append_client(&log, batch_of(99, 2, now, From::nobody()), now).unwrap();
+    let kept = pass(now + YEAR);
+    assert!(start < kept && kept <= 60, "{kept}");
+    assert_eq!(read_all(&log).last().unwrap().header().next_offset(), 62);
+    log.flush().unwrap();
+    assert_eq!(pass(now + YEAR), 62);
+}

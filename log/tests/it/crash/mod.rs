@@ -6,10 +6,11 @@ mod check;
 mod dirs;
 mod world;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use flumen_log::LogConfig;
-use flumen_log::disk::Disk;
+use flumen_log::disk::{Disk, OpenMode};
 use flumen_log::fault_disk::{Crash, FaultDisk};
 
 use crate::helpers::*;
@@ -60,6 +61,90 @@ fn stop_recovery_everywhere(left: &FaultDisk, config: &LogConfig, model: &Model,
                 model,
                 &format!("{context}; recovery stopped at {op}, {how:?}"),
             );
+        }
+    }
+}
+
+#[test]
+fn indexes_that_are_gone_are_made_anew_wherever_that_stops() {
+    use Step::*;
+    let steps = [
+        Append(3),
+        Idempotent(2),
+        InTxn(7),
+        Append(9),
+        End(7, false),
+        Append(9),
+        Append(9),
+        Flush,
+        Append(9),
+        Restart,
+    ];
+    let disk = Arc::new(FaultDisk::new());
+    let model = run(&(disk.clone() as Arc<dyn Disk>), &small_config(), &steps);
+    for clean in [true, false] {
+        let left = disk.after_crash(Crash::KeepAll, 0);
+        for (path, _) in left.files() {
+            let name = path.to_str().unwrap();
+            if name.ends_with("index") && !name.ends_with(".txnindex") {
+                left.remove_file(&path).unwrap();
+            }
+        }
+        let marker = Path::new("/data/.kafka_cleanshutdown");
+        if clean {
+            left.open(marker, OpenMode::Create).unwrap();
+        }
+        let left = left.after_crash(Crash::KeepAll, 0);
+        stop_recovery_everywhere(&left, &small_config(), &model, "without indexes");
+    }
+}
+
+#[test]
+fn recovery_of_a_recovery_that_stopped_twice_is_the_same() {
+    use Step::*;
+    let steps = [
+        Append(3),
+        Idempotent(2),
+        Flush,
+        Checkpoint,
+        Append(9),
+        InTxn(7),
+        Append(9),
+        Flush,
+        End(7, false),
+        Append(9),
+    ];
+    let config = small_config();
+    let open = |disk: &Arc<FaultDisk>| {
+        if let Ok(world) = World::open(&(disk.clone() as Arc<dyn Disk>), &config) {
+            let _ = world.log().flush();
+        }
+    };
+    let logs = |disk: &FaultDisk| files(disk, Path::new("/data/orders-0"), &[".log"]);
+    let disk = Arc::new(FaultDisk::new());
+    let model = run(&(disk.clone() as Arc<dyn Disk>), &config, &steps);
+    for how in Crash::ALL {
+        let left = disk.after_crash(how, 1);
+        let once = Arc::new(left.after_crash(Crash::KeepAll, 0));
+        open(&once);
+        for first in (1..=once.ops()).step_by(3) {
+            let stopped = Arc::new(left.after_crash(Crash::KeepAll, 0));
+            stopped.power_off_at(first);
+            open(&stopped);
+            let stopped = stopped.after_crash(Crash::Mixed, first);
+            for second in (1..=once.ops()).step_by(3) {
+                let again = Arc::new(stopped.after_crash(Crash::KeepAll, 0));
+                again.power_off_at(second);
+                open(&again);
+                let context = format!("{how:?}, recovery stopped at {first}, then at {second}");
+                let again = Arc::new(again.after_crash(Crash::Mixed, second));
+                check(&again, &config, &model, &context);
+                open(&again);
+                let recovered = logs(&again);
+                let killed = Arc::new(again.after_crash(Crash::LoseUnsynced, 0));
+                open(&killed);
+                assert!(logs(&killed) == recovered, "{context}");
+            }
         }
     }
 }
