@@ -8,7 +8,7 @@ use flumen_protocol::message::{
 
 use crate::groups::commit_request;
 use crate::held::HeldTasks;
-use crate::support::{Wire, World, batch, produce_request};
+use crate::support::{Wire, World, batch, eventually, produce_request};
 
 /// Asks, while no flush ends; answered only after they do.
 async fn answer_waits<R: Request>(
@@ -20,9 +20,11 @@ async fn answer_waits<R: Request>(
     let (mut client, mut other) = (world.client().await, world.client().await);
     held.hold_blocking();
     client.send(version, request).await;
-    while held.waiting() == 0 {
+    eventually(async || {
         other.call(3, &ApiVersionsRequest::default()).await;
-    }
+        held.waiting() > 0
+    })
+    .await;
     // It is written, and its flush waits: so does the answer, however often others are answered.
     for _ in 0..20 {
         other.call(3, &ApiVersionsRequest::default()).await;

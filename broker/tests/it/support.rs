@@ -26,6 +26,14 @@ use tokio::net::TcpStream;
 /// No step of a test takes longer; only a test that fails waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Asks again and again until the answer is yes.
+pub(crate) async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let asking = async { while !is_so().await {} };
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .expect("it becomes so in time");
+}
+
 /// A running broker and its folder.
 pub(crate) struct World {
     pub(crate) broker: Option<Broker>,

@@ -18,7 +18,7 @@ use flumen_protocol::message::{
     OffsetFetchRequest, SyncGroupRequest, SyncGroupResponse,
 };
 
-use crate::support::{Wire, World};
+use crate::support::{Wire, World, eventually};
 
 const GROUP: &str = "g";
 
@@ -154,7 +154,8 @@ pub(crate) async fn two_members(world: &World) -> (Wire, Wire, String, String, i
 
     let follower = join(&mut two, "").await.member_id;
     let parked = two.send(5, &join_request(&follower)).await;
-    while heartbeat(&mut one, &leader, 1).await != ErrorCode::RebalanceInProgress {}
+    eventually(async || heartbeat(&mut one, &leader, 1).await == ErrorCode::RebalanceInProgress)
+        .await;
     let first = join(&mut one, &leader).await;
     let (answered, second) = two.receive::<JoinGroupRequest>(5).await;
     assert_eq!(

@@ -10,7 +10,7 @@ use flumen_protocol::message::offset_fetch_request::{
 };
 use flumen_protocol::message::{MetadataRequest, OffsetFetchRequest};
 
-use crate::support::{Wire, World};
+use crate::support::{Wire, World, eventually};
 
 use super::*;
 
@@ -212,7 +212,7 @@ async fn offsets_that_a_crash_left_of_a_deleted_topic_are_deleted_at_the_next_st
 
     world.run().await;
     let mut client = world.client().await;
-    while committed(&mut client, true).await != Ok(-1) {}
+    eventually(async || committed(&mut client, true).await == Ok(-1)).await;
     client.create_topic("t", 1, &[]).await.unwrap();
     world.restart().await;
     assert_eq!(committed(&mut world.client().await, true).await, Ok(-1));

@@ -17,7 +17,7 @@ use flumen_protocol::message::{
 
 use super::{ID, Producer, open_end, stable, stable_in};
 use crate::held::HeldTasks;
-use crate::support::World;
+use crate::support::{World, eventually};
 
 /// The folder of the partition that holds the transactional id.
 fn state_dir(dir: &Path) -> PathBuf {
@@ -45,9 +45,11 @@ async fn the_start_of_a_transaction_is_on_disk_before_its_first_record_is_writte
     let before = log_size(&state_dir(world.dir.path()));
     held.hold_blocking();
     client.send(12, &producer.record(0, "a")).await;
-    while log_size(&state_dir(world.dir.path())) == before || held.waiting() == 0 {
+    eventually(async || {
         other.call(3, &ApiVersionsRequest::default()).await;
-    }
+        log_size(&state_dir(world.dir.path())) > before && held.waiting() > 0
+    })
+    .await;
     // The note is written, its flush waits.
     for _ in 0..20 {
         other.call(3, &ApiVersionsRequest::default()).await;

@@ -5,7 +5,7 @@ use flumen_protocol::message::{DescribeTransactionsRequest, InitProducerIdReques
 
 use super::{ID, Producer, stable};
 use crate::held::HeldTasks;
-use crate::support::{Wire, World};
+use crate::support::{Wire, World, eventually};
 
 #[tokio::test]
 async fn a_new_instance_fences_the_old_one_and_aborts_what_it_left_open() {
@@ -77,13 +77,13 @@ async fn a_commit_that_meets_the_timeout_is_told_that_it_is_fenced() {
     let mut producer = Producer::init_with(&mut client, 2, 100).await;
     assert_eq!(producer.send(&mut client, "slow").await, ErrorCode::None);
     held.hold("transaction markers");
-    while described(&mut client).await != Ok("PrepareAbort".to_owned()) {}
+    eventually(async || described(&mut client).await == Ok("PrepareAbort".to_owned())).await;
     assert_eq!(
         producer.end_code(&mut client, 5, true).await,
         ErrorCode::ProducerFenced
     );
     held.release();
-    while described(&mut client).await != Ok("CompleteAbort".to_owned()) {}
+    eventually(async || described(&mut client).await == Ok("CompleteAbort".to_owned())).await;
     assert_eq!(
         producer.end_code(&mut client, 5, true).await,
         ErrorCode::ProducerFenced
@@ -130,7 +130,8 @@ async fn an_unused_transactional_id_expires_and_one_in_a_transaction_does_not() 
         ended.is_ok_and(|state| state.ends_with("Abort")),
         "it ends by its timeout, ten times later than it would have expired"
     );
-    while described(&mut client).await != Err(ErrorCode::TransactionalIdNotFound) {}
+    eventually(async || described(&mut client).await == Err(ErrorCode::TransactionalIdNotFound))
+        .await;
     assert_eq!(
         old.send(&mut client, "late").await,
         ErrorCode::InvalidProducerIdMapping

@@ -10,7 +10,7 @@ use flumen_protocol::message::{
 
 use super::{ID, Producer, open_end, stable};
 use crate::groups::committed;
-use crate::support::World;
+use crate::support::{World, eventually};
 
 #[tokio::test]
 async fn committed_records_become_visible_and_aborted_ones_never() {
@@ -81,7 +81,10 @@ async fn transactions_can_follow_each_other_without_a_pause() {
             );
         }
         assert_eq!(stable(&mut client).await.len(), 20, "version {version}");
-        while committed(&mut client, true).await == Err(ErrorCode::UnstableOffsetCommit) {}
+        eventually(async || {
+            committed(&mut client, true).await != Err(ErrorCode::UnstableOffsetCommit)
+        })
+        .await;
         assert_eq!(committed(&mut client, true).await, Ok(29));
     }
 }

@@ -7,7 +7,7 @@ use super::{Producer, stable};
 use crate::groups::{
     commit_request, committed, heartbeat, join_request, sync_request, two_members,
 };
-use crate::support::World;
+use crate::support::{World, eventually};
 
 #[tokio::test]
 async fn offsets_of_a_transaction_become_visible_with_its_marker() {
@@ -33,14 +33,20 @@ async fn offsets_of_a_transaction_become_visible_with_its_marker() {
             Err(ErrorCode::UnstableOffsetCommit)
         );
         assert_eq!(producer.end(&mut client, true).await, ErrorCode::None);
-        while committed(&mut client, true).await == Err(ErrorCode::UnstableOffsetCommit) {}
+        eventually(async || {
+            committed(&mut client, true).await != Err(ErrorCode::UnstableOffsetCommit)
+        })
+        .await;
         assert_eq!(committed(&mut client, false).await, Ok(10));
         assert_eq!(
             producer.commit_offset(&mut client, 20).await,
             ErrorCode::None
         );
         assert_eq!(producer.end(&mut client, false).await, ErrorCode::None);
-        while committed(&mut client, true).await == Err(ErrorCode::UnstableOffsetCommit) {}
+        eventually(async || {
+            committed(&mut client, true).await != Err(ErrorCode::UnstableOffsetCommit)
+        })
+        .await;
         assert_eq!(committed(&mut client, false).await, Ok(10));
         world.restart().await;
         assert_eq!(committed(&mut world.client().await, true).await, Ok(10));
@@ -64,9 +70,10 @@ async fn a_zombie_of_an_older_generation_cannot_commit_and_the_new_owner_waits_f
 
         // The leader joins again, the follower does too, and the partition is given to the leader.
         one.send(5, &join_request(&leader)).await;
-        while heartbeat(&mut client, &follower, generation).await != ErrorCode::RebalanceInProgress
-        {
-        }
+        eventually(async || {
+            heartbeat(&mut client, &follower, generation).await == ErrorCode::RebalanceInProgress
+        })
+        .await;
         two.send(5, &join_request(&follower)).await;
         let (_, joined) = one.receive::<JoinGroupRequest>(5).await;
         two.receive::<JoinGroupRequest>(5).await;
@@ -94,7 +101,10 @@ async fn a_zombie_of_an_older_generation_cannot_commit_and_the_new_owner_waits_f
         );
         assert_eq!(committed(&mut one, false).await, Ok(5));
         assert_eq!(zombie.end(&mut client, false).await, ErrorCode::None);
-        while committed(&mut one, true).await == Err(ErrorCode::UnstableOffsetCommit) {}
+        eventually(async || {
+            committed(&mut one, true).await != Err(ErrorCode::UnstableOffsetCommit)
+        })
+        .await;
         assert_eq!(committed(&mut one, true).await, Ok(5), "version {version}");
         // What was refused began nothing.
         assert_eq!(stable(&mut client).await, Vec::<String>::new());
@@ -112,7 +122,8 @@ async fn offsets_of_an_abandoned_transaction_become_stable_when_its_time_is_over
         abandoned.commit_offset(&mut client, 10).await,
         ErrorCode::None
     );
-    while committed(&mut client, true).await == Err(ErrorCode::UnstableOffsetCommit) {}
+    eventually(async || committed(&mut client, true).await != Err(ErrorCode::UnstableOffsetCommit))
+        .await;
     assert_eq!(committed(&mut client, true).await, Ok(5));
     // A late commit of offsets cannot begin it again.
     assert_eq!(

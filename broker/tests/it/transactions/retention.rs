@@ -8,7 +8,7 @@ use flumen_protocol::message::delete_records_request::{
 };
 
 use super::{Producer, stable};
-use crate::support::{Wire, World, batch_of};
+use crate::support::{Wire, World, batch_of, eventually};
 
 fn idempotent(base_sequence: i32, value: &str) -> bytes::Bytes {
     let options = BatchOptions {
@@ -96,7 +96,7 @@ async fn a_producer_goes_on_after_retention_took_all_its_records() {
     let configs = [("segment.bytes", "1048576"), ("retention.ms", "3600000")];
     client.create_topic("t", 1, &configs).await.unwrap();
     client.produce("t", 0, idempotent(0, "old")).await;
-    while client.fetch("t", 0, 1).await.log_start_offset < 1 {}
+    eventually(async || client.fetch("t", 0, 1).await.log_start_offset >= 1).await;
     let again = client.produce("t", 0, idempotent(0, "old")).await;
     assert_eq!((again.error_code, again.base_offset), (0, 0));
     let next = client.produce("t", 0, idempotent(1, "new")).await;
@@ -115,7 +115,7 @@ async fn a_transaction_goes_on_after_its_first_records_were_deleted() {
     assert_eq!(delete_all(&mut client).await, 2);
     assert_eq!(producer.send(&mut client, "kept").await, ErrorCode::None);
     assert_eq!(producer.end(&mut client, true).await, ErrorCode::None);
-    while client.fetch("t", 0, 2).await.last_stable_offset < 4 {}
+    eventually(async || client.fetch("t", 0, 2).await.last_stable_offset >= 4).await;
     assert_eq!(client.fetch("t", 0, 2).await.high_watermark, 4);
 }
 
@@ -145,6 +145,6 @@ async fn the_last_stable_offset_is_never_below_the_start_of_the_log() {
         );
     }
     assert_eq!(producer.end(&mut client, true).await, ErrorCode::None);
-    while client.fetch("t", 0, 1).await.last_stable_offset < 3 {}
+    eventually(async || client.fetch("t", 0, 1).await.last_stable_offset >= 3).await;
     assert_eq!(client.values("t", 0, 1).await, ["kept"]);
 }
