@@ -5,9 +5,11 @@ use std::sync::Arc;
 use flumen_broker::Drivers;
 use flumen_log::fault_disk::{Crash, Fault, FaultDisk};
 use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::message::{ApiVersionsRequest, ProduceRequest};
 
 use crate::groups::{commit_request, committed};
-use crate::support::{Wire, World, batch};
+use crate::held::HeldTasks;
+use crate::support::{Wire, World, batch, produce_request};
 
 async fn world_on(disk: FaultDisk) -> (World, Arc<FaultDisk>) {
     let disk = Arc::new(disk);
@@ -98,6 +100,41 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
     assert_eq!(produce(&mut client, "c").await, ErrorCode::None);
     assert_eq!(client.values("t", 0, 0).await, ["a", "c"]);
     client.create_topic("u", 1, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_who_came_while_a_flush_took_long_wait_for_one_more_together() {
+    let (drivers, held) = HeldTasks::machine();
+    let world = World::start_on(Vec::new(), drivers).await;
+    let mut reader = world.client_with_topic("t", 1).await;
+    assert_eq!(produce(&mut reader, "before").await, ErrorCode::None);
+    held.hold_blocking();
+    let mut producers = Vec::new();
+    for number in 0..20 {
+        let mut client = world.client().await;
+        let request = produce_request("t", 0, -1, batch(&[&number.to_string()]));
+        client.send(9, &request).await;
+        producers.push(client);
+    }
+    while held.waiting() == 0 {
+        reader.call(3, &ApiVersionsRequest::default()).await;
+    }
+    // Readers are served meanwhile, with what is on disk; there is one flush under way, however many wait.
+    for _ in 0..5 {
+        assert_eq!(reader.values("t", 0, 0).await, ["before"]);
+    }
+    assert_eq!(held.waiting(), 1);
+    held.release();
+    let mut offsets = Vec::new();
+    for client in &mut producers {
+        let answer = client.receive::<ProduceRequest>(9).await.1;
+        let answer = &answer.responses[0].partition_responses[0];
+        assert_eq!(ErrorCode::from_code(answer.error_code), ErrorCode::None);
+        offsets.push(answer.base_offset);
+    }
+    offsets.sort_unstable();
+    assert_eq!(offsets, (1..=20).collect::<Vec<i64>>());
+    assert_eq!(reader.values("t", 0, 0).await.len(), 21);
 }
 
 #[tokio::test]
