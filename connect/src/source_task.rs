@@ -61,16 +61,17 @@ pub(crate) async fn run(
         }
         session.task.close().await;
         session.abort().await;
+        // A topic that takes less than the usual: time does not help, smaller batches do.
+        if let (Err(TaskError::Fatal(cause)), Some(smaller)) = (&ended, limit.smaller())
+            && is_too_large(cause)
+        {
+            tracing::info!(task = parts.name(), "batches get smaller: {cause}");
+            limit = smaller;
+            continue;
+        }
         let Err(TaskError::Retry { after, cause }) = ended else {
             return ended;
         };
-        if is_too_large(&cause) {
-            // The topic takes less than the usual: time does not help, smaller batches do.
-            match limit.smaller() {
-                Some(smaller) => limit = smaller,
-                None => return Err(TaskError::Fatal(cause)),
-            }
-        }
         if !parts.bears(*trouble.get_or_insert_with(runtime::now)) {
             return Err(TaskError::Fatal(cause));
         }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flumen_protocol::batch::RecordBatch;
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};
-use flumen_streams::dataflow::{Engine, EngineOptions, SourceInput, SourceRecords, TaskStart};
+use flumen_streams::dataflow::{
+    BATCH_BYTES, Engine, EngineOptions, SourceInput, SourceRecords, TaskStart,
+};
 use flumen_streams::state::rocks::{RocksDatabase, RocksMemory};
 use flumen_streams::{
     Consumed, Grouped, Materialized, Produced, StreamsBuilder, TaskId, TimeWindows, Topology,
@@ -179,6 +181,7 @@ fn engine(topology: Topology, folder: Option<&std::path::Path>) -> Engine {
         application_id: "bench".to_owned(),
         partitions,
         counters: Arc::default(),
+        batch_bytes: BATCH_BYTES,
     };
     let mut engine = Engine::new(Arc::new(topology), options);
     for partition in 0..PARTITIONS as u16 {

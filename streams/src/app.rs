@@ -8,6 +8,7 @@ mod topics;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flumen_client::Client;
@@ -18,7 +19,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::assign::Plan;
 use crate::commit::CommitOptions;
 use crate::config::StreamsConfig;
-use crate::dataflow::{Engine, EngineOptions};
+use crate::dataflow::{BATCH_BYTES, Engine, EngineOptions};
 use crate::error::StreamsError;
 use crate::metrics::StreamsMetrics;
 use crate::runtime::{self, Clock, LOCK_PATIENCE, StateFolder};
@@ -33,6 +34,8 @@ const COMMIT_AT_LEAST_ONCE: Duration = Duration::from_secs(30);
 /// How long outputs wait at most, whatever the commit interval.
 const EPOCH_MAX: Duration = Duration::from_millis(100);
 const DRAINED_AFTER: Duration = Duration::from_millis(5);
+/// Below this a topic that still refuses is one that takes nothing.
+const BATCH_BYTES_MIN: usize = 512;
 
 /// What an application is doing. Kafka: `KafkaStreams.State`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +79,8 @@ pub(crate) struct App {
     engines: Mutex<Vec<StreamsState>>,
     state: watch::Sender<StreamsState>,
     closing: watch::Sender<bool>,
+    /// Of outputs, for the next engine that is started.
+    batch_bytes: AtomicUsize,
 }
 
 impl App {
@@ -115,11 +120,20 @@ impl App {
         }
     }
 
+    /// A batch was refused for its size: from now on they are half as large. False if they were small already: then it is the record.
+    pub(crate) fn halve_batches(&self) -> bool {
+        let half = self.batch_bytes.load(Ordering::Relaxed) / 2;
+        self.batch_bytes
+            .store(half.max(BATCH_BYTES_MIN), Ordering::Relaxed);
+        half >= BATCH_BYTES_MIN
+    }
+
     pub(crate) fn engine_options(&self) -> EngineOptions {
         EngineOptions {
             application_id: self.config.application_id.clone(),
             partitions: self.partitions.clone(),
             counters: Arc::clone(&self.metrics.engine),
+            batch_bytes: self.batch_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -244,6 +258,7 @@ impl KafkaStreams {
             engines: Mutex::new(states),
             state,
             closing: watch::Sender::new(false),
+            batch_bytes: AtomicUsize::new(BATCH_BYTES),
             config,
         });
         let (controls, sessions) = start_sessions(&app);

@@ -46,7 +46,12 @@ pub struct EngineOptions {
     pub partitions: BTreeMap<String, i32>,
     /// Counters shared with whoever reports them.
     pub counters: Arc<EngineCounters>,
+    /// A batch of outputs is closed when it has this many bytes.
+    pub batch_bytes: usize,
 }
+
+/// [`EngineOptions::batch_bytes`] unless a topic takes less: half of Kafka's default `max.message.bytes`.
+pub const BATCH_BYTES: usize = 512 << 10;
 
 /// Records of one source of a task.
 #[derive(Debug)]
@@ -109,6 +114,7 @@ impl Engine {
             partitions: RefCell::new(options.partitions),
             topics: RefCell::default(),
             outboxes: RefCell::default(),
+            batch_bytes: options.batch_bytes,
             epoch: Cell::new(0),
             now_ms: Cell::new(0),
         });

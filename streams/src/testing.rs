@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::dataflow::{
-    Engine, EngineCounters, EngineOptions, Outbox, Position, RawRecord, SourceInput, SourceRecords,
-    TaskStart,
+    BATCH_BYTES, Engine, EngineCounters, EngineOptions, Outbox, Position, RawRecord, SourceInput,
+    SourceRecords, TaskStart,
 };
 use crate::error::EngineError;
 use crate::record::{Headers, Record};
@@ -74,6 +74,7 @@ impl TopologyTestDriver {
             application_id: APPLICATION_ID.to_owned(),
             partitions: BTreeMap::new(),
             counters: Arc::clone(&counters),
+            batch_bytes: BATCH_BYTES,
         };
         let mut engine = Engine::new(Arc::clone(&topology), options);
         for subtopology in topology.subtopologies() {

@@ -287,6 +287,7 @@ mod tests {
             application_id: "app".to_owned(),
             partitions: BTreeMap::new(),
             counters: Arc::default(),
+            batch_bytes: crate::dataflow::BATCH_BYTES,
         };
         let metrics = Arc::default();
         let started = Worker::start("w", &topology, options, &metrics, Threads::Waiting);

@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     /// Topics that are written, by their numbers.
     pub(crate) topics: RefCell<Vec<Arc<str>>>,
     pub(crate) outboxes: RefCell<BTreeMap<Epoch, OpenOutbox>>,
+    /// Of a batch that is sent.
+    pub(crate) batch_bytes: usize,
     /// The epoch whose records are being processed.
     pub(crate) epoch: Cell<Epoch>,
     pub(crate) now_ms: Cell<i64>,
@@ -91,7 +93,7 @@ impl Shared {
             .outboxes
             .borrow_mut()
             .entry(self.epoch.get())
-            .or_default())
+            .or_insert_with(|| OpenOutbox::new(self.batch_bytes)))
     }
 
     /// Takes what an epoch wants to send.

@@ -45,12 +45,21 @@ pub(crate) type TopicIndex = usize;
 /// The outbox of an epoch that is not complete.
 #[derive(Debug, Default)]
 pub(crate) struct OpenOutbox {
+    /// A batch is closed when it has this many bytes.
+    batch_bytes: usize,
     /// By topic and partition.
     buffers: Vec<Vec<RecordBuffer>>,
     pub(crate) positions: BTreeMap<(Arc<str>, i32), Position>,
 }
 
 impl OpenOutbox {
+    pub(crate) fn new(batch_bytes: usize) -> Self {
+        Self {
+            batch_bytes,
+            ..Self::default()
+        }
+    }
+
     /// The buffer of a partition.
     pub(crate) fn buffer(&mut self, topic: TopicIndex, partition: i32) -> &mut RecordBuffer {
         let partition = usize::try_from(partition).expect("partitions are numbered from 0");
@@ -59,7 +68,8 @@ impl OpenOutbox {
         }
         let partitions = &mut self.buffers[topic];
         if partitions.len() <= partition {
-            partitions.resize_with(partition + 1, RecordBuffer::default);
+            let batch_bytes = self.batch_bytes;
+            partitions.resize_with(partition + 1, || RecordBuffer::new(batch_bytes));
         }
         &mut partitions[partition]
     }
@@ -111,18 +121,26 @@ impl Position {
     }
 }
 
-/// A batch is closed when it has this many bytes: half of the smallest `max.message.bytes` in use.
-const BATCH_BYTES: usize = 512 << 10;
-
-/// Records bound for one partition, encoded already, in batches of half a MiB.
-#[derive(Debug, Default)]
+/// Records bound for one partition, encoded already, in batches.
+#[derive(Debug)]
 pub struct RecordBuffer {
+    /// A batch is closed when it has this many bytes.
+    batch_bytes: usize,
     full: Vec<BatchBuilder>,
     open: Option<BatchBuilder>,
     len: usize,
 }
 
 impl RecordBuffer {
+    fn new(batch_bytes: usize) -> Self {
+        Self {
+            batch_bytes,
+            full: Vec::new(),
+            open: None,
+            len: 0,
+        }
+    }
+
     /// Appends a record.
     pub fn push(
         &mut self,
@@ -132,9 +150,10 @@ impl RecordBuffer {
         headers: &Headers,
     ) {
         let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        let most = self.batch_bytes;
         if let Some(open) = self
             .open
-            .take_if(|open| open.estimated_size() + size > BATCH_BYTES)
+            .take_if(|open| open.estimated_size() + size > most)
         {
             self.full.push(open);
         }

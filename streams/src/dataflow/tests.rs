@@ -24,6 +24,7 @@ fn engine(topology: &Arc<Topology>, start: TaskStart) -> Engine {
         application_id: "app".to_owned(),
         partitions: BTreeMap::new(),
         counters: Arc::default(),
+        batch_bytes: BATCH_BYTES,
     };
     let mut engine = Engine::new(Arc::clone(topology), options);
     engine.assign(TASK, start).unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flumen_client::{Admin, ClientError, GroupMember};
+use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::TopicPartition;
 
 use super::connect::{connect_producer, start_worker};
@@ -105,7 +106,8 @@ impl Session {
         }
         StreamsMetrics::add(&self.app.metrics.aborts, 1);
         self.app.entered(self.index, StreamsState::Rebalancing);
-        if !matches!(broken, Broken::Lost) {
+        let smaller = matches!(&broken, Broken::Client(error) if is_too_large(error));
+        if !matches!(broken, Broken::Lost) && !smaller {
             let pause = PAUSE_FIRST
                 .saturating_mul(1 << self.failures.min(10))
                 .min(PAUSE_MAX);
@@ -133,6 +135,10 @@ impl Session {
     async fn judge(&self, error: &ClientError) -> Result<(), StreamsError> {
         match error {
             ClientError::Fenced(_) => self.judge_fence(error).await,
+            _ if is_too_large(error) && self.app.halve_batches() => {
+                tracing::info!(%error, "batches get smaller; starting again from the last commit");
+                Ok(())
+            }
             _ if error.will_repeat() && self.app.config.on_error == OnError::Stop => {
                 Err(error.clone().into())
             }
@@ -223,6 +229,16 @@ impl Session {
             None => Owner::Unknown,
         }
     }
+}
+
+/// A batch was refused because of its topic's `max.message.bytes` or `segment.bytes`: time does not help, smaller batches do.
+fn is_too_large(error: &ClientError) -> bool {
+    error.code().is_some_and(|code| {
+        matches!(
+            ErrorCode::from_code(code),
+            ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge
+        )
+    })
 }
 
 /// Who bears the name of an engine's group member.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::commit::{Act, CommitCycle, CommitOptions, Now};
 use crate::dataflow::{
-    Engine, EngineOptions, Outbox, Position, RawRecord, SourceInput, SourceRecords, TaskStart,
+    BATCH_BYTES, Engine, EngineOptions, Outbox, Position, RawRecord, SourceInput, SourceRecords,
+    TaskStart,
 };
 use crate::position::PartitionTimes;
 use crate::record::Headers;
@@ -303,6 +304,7 @@ fn start(cluster: &Cluster, backend: &Arc<dyn StateBackend>, now: Now) -> Proces
         application_id: "app".to_owned(),
         partitions: BTreeMap::new(),
         counters: Arc::default(),
+        batch_bytes: BATCH_BYTES,
     };
     let mut engine = Engine::new(topology(), options);
     let mut task = TaskStart::default();

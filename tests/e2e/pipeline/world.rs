@@ -82,7 +82,7 @@ pub(crate) struct Conditions {
     pub(crate) transaction: Duration,
     /// Of the source, with a batch that is not acknowledged.
     pub(crate) delivery: Duration,
-    /// `max.message.bytes` of the first topic.
+    /// `max.message.bytes` of the topics.
     pub(crate) batch_bytes: usize,
 }
 
@@ -119,7 +119,7 @@ impl World {
         let address = server.address();
         let mut topics = ["entries", "totals"].map(|topic| NewTopic::new(topic, PARTITIONS));
         let batch_bytes = conditions.batch_bytes.to_string();
-        topics[0] = topics[0].clone().config("max.message.bytes", batch_bytes);
+        topics = topics.map(|topic| topic.config("max.message.bytes", batch_bytes.clone()));
         let admin = Admin::new(&connect(&address).await);
         admin.ensure_topics(&topics).await.expect("topics");
         let folder = tempfile::tempdir().expect("a temporary folder");
