@@ -437,8 +437,11 @@ impl Sender {
             }
             code if code.is_retriable() => {
                 let fate = match code {
+                    // Each of these may come after the batch was appended: while it waited to be flushed or replicated.
                     ErrorCode::RequestTimedOut
                     | ErrorCode::NotEnoughReplicasAfterAppend
+                    | ErrorCode::NotLeaderOrFollower
+                    | ErrorCode::KafkaStorageError
                     | ErrorCode::NetworkException => Fate::Unknown,
                     _ => Fate::Refused,
                 };

@@ -209,6 +209,23 @@ fn a_batch_of_uncertain_fate_is_asked_again_under_its_old_number_before_a_new_ep
 }
 
 #[test]
+fn a_batch_whose_flush_failed_may_be_in_the_log_and_is_not_numbered_anew() {
+    for code in [ErrorCode::KafkaStorageError, ErrorCode::NotLeaderOrFollower] {
+        let (mut sender, now) = (sender(Guarantee::Idempotent), start());
+        let first = send_one(&mut sender, 0, 1, now);
+        succeed(&mut sender, &first, now);
+        let refused = send_one(&mut sender, 1, 1, now);
+        let appended = send_one(&mut sender, 2, 1, now);
+        sender.on_answers(appended.id, &[answer(0, code, -1)], now);
+        let too_large = [answer(0, ErrorCode::MessageTooLarge, -1)];
+        sender.on_answers(refused.id, &too_large, now);
+        let later = now + Duration::from_secs(1);
+        let asked = sender.plan(later, |_| Some(LEADER)).remove(0);
+        assert_eq!(numbers(&asked), (0, 2), "{code:?}: the broker may have it");
+    }
+}
+
+#[test]
 fn a_refused_batch_alone_leaves_its_sequence_to_the_next() {
     let (mut sender, now) = (sender(Guarantee::Idempotent), start());
     let first = send_one(&mut sender, 0, 1, now);
