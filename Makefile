@@ -2,16 +2,17 @@
 #
 #   make demo [DATA=flights.csv[.gz]] [RESUME=1] [DIR=folder]   broker + connectors + topology in one process, on real data
 #   make test                                                   everything CI runs
+#   make sim SEEDS=1000 [FROM=0]                                so many seeds of the simulation, with progress and what they exercised
 #   make setup                                                  only the set-up: Debian packages, RocksDB (once per machine)
 #   make fix                                                    format, regenerate what is generated
 #   make fuzz [SECONDS=3600] [TARGETS="request batch"]          every reader of bytes under libFuzzer, guided by coverage, each for so long
 #   make dist                                                   the stripped release binary, target/dist/flumen
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix fuzz dist
+.PHONY: help setup demo test sim lint fix fuzz dist
 
 help:
-	@sed -n '3,8s/^# \{0,1\}//p' Makefile
+	@sed -n '3,9s/^# \{0,1\}//p' Makefile
 
 setup:
 	@tools/setup test
@@ -27,6 +28,10 @@ test:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --all-targets --locked
 	cargo test --workspace --doc --locked
+
+sim:
+	@tools/setup test
+	SEEDS=$(or $(SEEDS),1000) FROM=$(or $(FROM),0) cargo test --locked -p flumen --test sim -- --exact no_seed_breaks_a_promise --nocapture
 
 lint:
 	cargo fmt --all --check

@@ -30,6 +30,8 @@ struct State {
     disk: Arc<FaultDisk>,
     /// Flushes that had failed when this life began.
     failed_syncs_before: u64,
+    /// The same, and other operations that had failed.
+    failures_before: u64,
     /// Operations of the lives before.
     operations_before: u64,
     /// How long blocking work waits for its turn.
@@ -41,6 +43,7 @@ impl Machine {
         let state = State {
             disk: Arc::new(FaultDisk::new()),
             failed_syncs_before: 0,
+            failures_before: 0,
             operations_before: 0,
             slow: Duration::ZERO,
         };
@@ -76,7 +79,9 @@ impl Machine {
         let mut state = self.state.lock().unwrap();
         state.operations_before += state.disk.ops();
         state.disk = Arc::new(state.disk.after_crash(how, seed));
-        state.failed_syncs_before = state.disk.injected().failed_syncs;
+        let injected = state.disk.injected();
+        state.failed_syncs_before = injected.failed_syncs;
+        state.failures_before = injected.failed_syncs + injected.failed_ops;
     }
 
     /// The `nth` operation of this kind from now on fails.
@@ -97,6 +102,13 @@ impl Machine {
     pub(crate) fn sync_failed(&self) -> bool {
         let state = self.state.lock().unwrap();
         state.disk.injected().failed_syncs > state.failed_syncs_before
+    }
+
+    /// Whether anything but a read failed in this life.
+    pub(crate) fn failed(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        let injected = state.disk.injected();
+        injected.failed_syncs + injected.failed_ops > state.failures_before
     }
 
     /// Leaves so many bytes free; none for as many as anybody wants.

@@ -75,6 +75,8 @@ impl Entropy for SimEntropy {
 #[derive(Debug)]
 pub(crate) struct SimTasks {
     pub(crate) dice: Mutex<Dice>,
+    /// Longest wait for a turn.
+    pub(crate) turn: Duration,
     pub(crate) machine: Arc<Machine>,
     pub(crate) power: Arc<Power>,
 }
@@ -85,7 +87,8 @@ impl Tasks for SimTasks {
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
-        let turn = Duration::from_micros(self.dice.lock().unwrap().below(4_000));
+        let most = u64::try_from(self.turn.as_micros()).unwrap();
+        let turn = Duration::from_micros(self.dice.lock().unwrap().below(most));
         let wait = turn + self.machine.slow();
         let power = Arc::clone(&self.power);
         tokio::spawn(async move {

@@ -12,20 +12,38 @@ mod network;
 mod oracle;
 mod panics;
 mod plan;
+mod planted;
 mod recorder;
+mod regressions;
 mod runs;
 mod steps;
 mod summary;
 mod workload;
 mod world;
 
+use flumen_planted::Bug;
+
 use plan::Plan;
+use regressions::REGRESSIONS;
 
 /// Seeds of every day.
-const SEEDS: u64 = 8;
+const SEEDS: u64 = 300;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// `SEEDS` seeds from `FROM` on; those that have found something before come first.
+fn seeds() -> Vec<u64> {
+    let from = variable("FROM").unwrap_or(0);
+    let count = variable("SEEDS").unwrap_or(SEEDS);
+    let known = REGRESSIONS.iter().map(|(seed, _)| *seed);
+    known.chain(from..from + count).collect()
+}
+
+/// Whether this process is one that only repeats a seed, or only looks for one bug.
+fn has_another_task() -> bool {
+    variable("SEED").is_some() || flumen_planted::current().is_some()
 }
 
 /// With `SEED`: that one, with everything that happened.
@@ -49,25 +67,59 @@ fn one_seed() {
 
 #[test]
 fn no_seed_breaks_a_promise() {
-    if variable("SEED").is_some() {
+    if has_another_task() {
         return;
     }
-    let from = variable("FROM").unwrap_or(0);
-    let count = variable("SEEDS").unwrap_or(SEEDS);
-    let seeds: Vec<u64> = (from..from + count).collect();
-    let (counters, failure) = runs::run_all(&seeds, |number, _| {
+    let seeds = seeds();
+    let (counters, failure) = runs::run_all(&seeds, |number, counters| {
         if number % 10 == 0 {
-            eprintln!("{number} of {count} seeds");
+            let crashes = counters.broker_crashes();
+            eprintln!(
+                "{number} of {} seeds, {crashes} crashes of the broker",
+                seeds.len()
+            );
         }
     });
     println!("{counters}");
     if let Some(failure) = failure {
         panic!("{failure}");
     }
+    if seeds.len() as u64 >= SEEDS {
+        let idle: Vec<_> = counters
+            .all()
+            .into_iter()
+            .filter(|(_, n)| *n == 0)
+            .collect();
+        assert!(idle.is_empty(), "these never happened: {idle:?}");
+    }
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    if has_another_task() {
+        return;
+    }
+    let (found, missed) = planted::hunt_all(Bug::ALL);
+    println!(
+        "bug, seeds until it was found, how it showed:\n{}",
+        found.join("\n")
+    );
+    assert!(missed.is_empty(), "not found:\n{}", missed.join("\n"));
+}
+
+/// With `FLUMEN_PLANTED_BUG`: that one.
+#[test]
+fn the_planted_bug_of_this_process_is_found() {
+    if let Some(bug) = flumen_planted::current() {
+        planted::hunt(bug, &seeds());
+    }
 }
 
 #[test]
 fn the_same_seed_prints_the_same_bytes() {
+    if flumen_planted::current().is_some() {
+        return;
+    }
     let seed = variable("SEED").unwrap_or(1);
     let first = world::run(Plan::of(seed)).to_string();
     let second = world::run(Plan::of(seed)).to_string();

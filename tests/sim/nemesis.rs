@@ -12,7 +12,7 @@ use flumen_log::fault_disk::{Crash, Kind};
 
 use crate::dice::Dice;
 use crate::drivers::set_clients_off_ms;
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, crash};
 use crate::world::{BROKER, World, role};
 
 /// A supervisor starts a process that gave up again after this time.
@@ -143,7 +143,12 @@ impl Nemesis {
         while let Some((_, mend)) = self.mends.pop_first() {
             self.mend(world, mend);
         }
-        world.broker.machine.heal();
+        let machine = &world.broker.machine;
+        machine.heal();
+        if self.broker == BrokerState::Runs && machine.failed() {
+            // A log that could not undo a failed write takes no more until somebody has looked at the disk and started it again.
+            self.power_off(world, Death::of_process());
+        }
         for wires in &world.wires {
             wires.attach_all();
         }
@@ -374,7 +379,7 @@ impl Nemesis {
             Some(operations) => {
                 world.broker.machine.power_off_after(operations);
                 let death = Death {
-                    how: *self.dice.pick(&Crash::ALL),
+                    how: crash(&mut self.dice),
                     silent: false,
                     down: self.dice.millis(10, 500),
                     again: self.dice.chance(30).then(|| self.dice.range(1, 80)),

@@ -19,6 +19,8 @@ const SHOWN: usize = 3;
 /// A seed whose run broke a promise.
 pub(crate) struct Failure {
     pub(crate) seed: u64,
+    /// What was broken, in a line.
+    pub(crate) headline: String,
     report: String,
 }
 
@@ -59,7 +61,11 @@ pub(crate) fn judge(seed: u64, outcome: &Outcome) -> Option<Failure> {
     report += &format!(
         "\nto see it again: SEED={seed} cargo test -p flumen --test sim one_seed -- --nocapture\n"
     );
-    Some(Failure { seed, report })
+    Some(Failure {
+        seed,
+        headline,
+        report,
+    })
 }
 
 /// Runs many seeds, one thread for each core, until one fails; `progress` is told after each.

@@ -135,6 +135,22 @@ counters! {
 }
 
 impl Counters {
+    /// Deaths of the broker, however it died.
+    pub(crate) fn broker_crashes(&self) -> u64 {
+        let kinds = [
+            &self.broker_kills,
+            &self.power_lose_unsynced,
+            &self.power_prefix,
+            &self.power_tear,
+            &self.power_zero_fill,
+            &self.power_stale,
+            &self.power_lose_length,
+            &self.power_length_ahead,
+            &self.power_mixed,
+        ];
+        kinds.iter().map(|kind| kind.get()).sum()
+    }
+
     /// What was done to the disk.
     pub(crate) fn add_disk(&self, injected: &Injected) {
         self.lost_writes.add(injected.lost_writes);

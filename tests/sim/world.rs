@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(4);
 /// After the faults everybody moves within this time.
 const MOVES_WITHIN: Duration = Duration::from_secs(30);
 /// And finishes within this one.
-const FINISHES_WITHIN: Duration = Duration::from_secs(60);
+const FINISHES_WITHIN: Duration = Duration::from_secs(120);
 
 /// A transaction ends this much later than its timeout.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
@@ -96,6 +96,7 @@ impl BrokerHost {
             entropy: Arc::new(SimEntropy(dice("entropy"))),
             tasks: Arc::new(SimTasks {
                 dice: dice("tasks"),
+                turn: plan.turn,
                 machine: Arc::clone(&self.machine),
                 power,
             }),

@@ -21,8 +21,7 @@ pub(crate) async fn run(stage: Stage) -> turmoil::Result {
     let client = stage.client().await;
     let journal = stage.process();
     for isolation in [Isolation::ReadUncommitted, Isolation::ReadCommitted] {
-        for partition in stage.all_partitions() {
-            let read = all(&stage, &client, partition, isolation).await?;
+        for read in all(&stage, &client, isolation).await? {
             journal.record(What::FinalRead(read));
         }
     }
@@ -32,59 +31,60 @@ pub(crate) async fn run(stage: Stage) -> turmoil::Result {
     Ok(())
 }
 
+/// Every partition from its first offset to its end.
 async fn all(
     stage: &Stage,
     client: &Client,
-    partition: Partition,
     isolation: Isolation,
-) -> Result<Read, ClientError> {
-    let at = stage.wire_name(partition);
+) -> Result<Vec<Read>, ClientError> {
+    let partitions = stage.all_partitions();
+    let names: Vec<_> = partitions.iter().map(|at| stage.wire_name(*at)).collect();
     let config = ConsumerConfig {
         isolation,
         ..stage.consumer_config()
     };
     let consumer = Consumer::new(client, config).await?;
-    consumer.assign(vec![at.clone()]).await?;
-    let bounds = |ends: std::collections::BTreeMap<TopicPartition, i64>| ends[&at];
-    let partitions = std::slice::from_ref(&at);
-    let start = bounds(consumer.beginning_offsets(partitions).await?);
-    let stable = bounds(
-        consumer
-            .end_offsets_as(partitions, Isolation::ReadCommitted)
-            .await?,
-    );
-    let end = bounds(
-        consumer
-            .end_offsets_as(partitions, Isolation::ReadUncommitted)
-            .await?,
-    );
-    let mut whole = Read {
-        partition,
+    consumer.assign(names.clone()).await?;
+    let starts = consumer.beginning_offsets(&names).await?;
+    let stable = consumer
+        .end_offsets_as(&names, Isolation::ReadCommitted)
+        .await?;
+    let ends = consumer
+        .end_offsets_as(&names, Isolation::ReadUncommitted)
+        .await?;
+    let begin = |(partition, name): (&Partition, &TopicPartition)| Read {
+        partition: *partition,
         isolation: seen(isolation),
-        from: start,
-        next: start,
+        from: starts[name],
+        next: starts[name],
         records: Vec::new(),
         marks: Marks {
-            high_watermark: end,
-            last_stable_offset: stable,
-            log_start: start,
+            high_watermark: ends[name],
+            last_stable_offset: stable[name],
+            log_start: starts[name],
         },
     };
-    let until = match isolation {
-        Isolation::ReadCommitted => stable,
-        Isolation::ReadUncommitted => end,
+    let mut reads: Vec<Read> = partitions.iter().zip(&names).map(begin).collect();
+    let until = |read: &Read| match isolation {
+        Isolation::ReadCommitted => read.marks.last_stable_offset,
+        Isolation::ReadUncommitted => read.marks.high_watermark,
     };
-    while whole.next < until {
-        if let Poll::Records(pieces) = consumer.poll_batches(Duration::from_secs(1)).await? {
-            for piece in &pieces {
-                let piece = read(stage, piece, isolation);
-                whole.next = piece.next;
-                whole.records.extend(piece.records);
-            }
+    while reads.iter().any(|read| read.next < until(read)) {
+        let Poll::Records(pieces) = consumer.poll_batches(Duration::from_secs(1)).await? else {
+            continue;
+        };
+        for piece in &pieces {
+            let piece = read(stage, piece, isolation);
+            let whole = reads
+                .iter_mut()
+                .find(|read| read.partition == piece.partition)
+                .expect("one for each partition");
+            whole.next = piece.next;
+            whole.records.extend(piece.records);
         }
     }
     consumer.close().await;
-    Ok(whole)
+    Ok(reads)
 }
 
 async fn offsets(

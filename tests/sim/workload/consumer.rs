@@ -59,7 +59,7 @@ pub(crate) async fn run(stage: Stage, options: Options) -> turmoil::Result {
                 Ok(poll) => take(&stage, &journal, &consumer, options.isolation, poll),
                 Err(error) => journal.note(format_args!("polls: {error}")),
             }
-            stage.pause(dice.millis(0, 50)).await;
+            stage.pause(dice.millis(0, 200)).await;
         }
         consumer.close().await;
     }

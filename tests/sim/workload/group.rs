@@ -104,7 +104,12 @@ impl Member<'_> {
                     self.commit().await;
                 }
             }
-            Ok(Poll::Assigned(_)) => self.assigned(),
+            Ok(Poll::Assigned(_)) => {
+                self.assigned();
+                if dice.chance(50) {
+                    self.fetch().await;
+                }
+            }
             Ok(Poll::Revoking(partitions)) => {
                 self.commit().await;
                 self.gone(&partitions);
@@ -115,13 +120,15 @@ impl Member<'_> {
                 self.gone(std::slice::from_ref(&partition));
                 let _ = self.consumer.seek_to_beginning(&partition);
             }
+            // Who owns nothing has nothing to do.
+            Ok(Poll::Idle) if self.consumer.assignment().is_empty() => self.journal.moved(),
             Ok(Poll::Idle) => {}
             Err(error) => {
                 self.journal.note(format_args!("polls: {error}"));
                 return !error.is_fenced();
             }
         }
-        self.stage.pause(dice.millis(0, 60)).await;
+        self.stage.pause(dice.millis(0, 150)).await;
         true
     }
 
@@ -134,6 +141,23 @@ impl Member<'_> {
             partitions: partitions.iter().map(|at| self.stage.known(at)).collect(),
         });
         self.journal.moved();
+    }
+
+    /// Asks where the group is in its partitions.
+    async fn fetch(&self) {
+        let partitions = self.consumer.assignment();
+        self.journal
+            .record(What::OffsetsFetching { group: GROUP.1 });
+        let Ok(committed) = self.consumer.committed(&partitions).await else {
+            return;
+        };
+        for partition in &partitions {
+            self.journal.record(What::OffsetsFetched {
+                group: GROUP.1,
+                partition: self.stage.known(partition),
+                offset: committed.get(partition).map_or(-1, |at| at.offset),
+            });
+        }
     }
 
     fn gone(&mut self, partitions: &[TopicPartition]) {

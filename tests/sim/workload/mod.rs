@@ -21,8 +21,7 @@ use std::time::Duration;
 
 use flumen_checker::Partition;
 use flumen_client::{
-    Admin, Client, ClientConfig, ClientError, ConsumerConfig, NewTopic, ProducerConfig,
-    TopicPartition,
+    Admin, Client, ClientConfig, ConsumerConfig, NewTopic, ProducerConfig, TopicPartition,
 };
 use tokio::sync::watch;
 
@@ -109,15 +108,19 @@ pub(crate) fn hosts(profile: Profile, dice: &mut Dice) -> Vec<Host> {
         "uncommitted".to_owned(),
         Kind::Consumer(consumer::uncommitted()),
     );
-    for member in 0..3 {
-        add(
-            format!("member-{member}"),
-            Kind::Group(group::Options::of(profile, dice)),
-        );
+    let grouped = matches!(profile, Profile::Groups | Profile::Mixed);
+    if grouped || dice.chance(40) {
+        for member in 0..3 {
+            let options = group::Options::of(profile, dice);
+            add(format!("member-{member}"), Kind::Group(options));
+        }
     }
-    for member in 0..2 {
-        let options = mover::Options::of(member, dice);
-        add(format!("mover-{member}"), Kind::Mover(options));
+    let moving = matches!(profile, Profile::Groups | Profile::Transactions);
+    if moving || dice.chance(40) {
+        for member in 0..2 {
+            let options = mover::Options::of(member, dice);
+            add(format!("mover-{member}"), Kind::Mover(options));
+        }
     }
     // In two of three runs, because they cost as much as all the others together.
     match dice.below(3) {
@@ -235,7 +238,7 @@ impl Stage {
             session_timeout: self.plan.session_timeout,
             heartbeat_interval: self.plan.session_timeout / 6,
             max_poll_interval: Duration::from_secs(6),
-            fetch_max_wait: Duration::from_millis(300),
+            fetch_max_wait: Duration::from_millis(500),
             ..ConsumerConfig::default()
         }
     }
@@ -288,9 +291,4 @@ pub(crate) fn payload(value: u64, filling: usize) -> Vec<u8> {
 pub(crate) fn number_of(value: Option<&bytes::Bytes>) -> u64 {
     let bytes = value.expect("every record has a value");
     u64::from_be_bytes(bytes[..8].try_into().expect("every value has a number"))
-}
-
-/// Whether the error says that the record, or the request, certainly had no effect and will have none.
-pub(crate) fn certainly_not(error: &ClientError) -> bool {
-    matches!(error, ClientError::Invalid(_) | ClientError::NotFound(_))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use flumen_checker::{Producer as Means, What};
 use flumen_client::{ClientError, Delivery, Producer, ProducerConfig};
 
+use super::Stage;
 use super::producer::record;
-use super::{Stage, certainly_not};
 use crate::dice::Dice;
 use crate::recorder::Journal;
 
@@ -28,7 +28,7 @@ impl Options {
         Options {
             transactional_id,
             number,
-            pace_ms: *dice.pick(&[10, 50, 200]),
+            pace_ms: *dice.pick(&[20, 80, 200]),
             fenced_ms: *dice.pick(&[2_000, 6_000]),
         }
     }
@@ -55,6 +55,8 @@ pub(crate) async fn run(stage: Stage, options: Options) -> turmoil::Result {
             Ok(()) => {}
             Err(error) if error.is_fenced() => {
                 journal.record(What::Fenced);
+                // An answer, too: whose turn it is nobody promises.
+                journal.moved();
                 stage.pause(dice.millis(100, options.fenced_ms)).await;
             }
             Err(error) => {
@@ -109,6 +111,7 @@ impl Work<'_> {
                 let aborted = abort(self.producer, self.journal, txn).await;
                 self.settle(sent).await;
                 aborted?;
+                self.journal.moved();
                 return Ok(true);
             }
             Ok(()) => commit(self.producer, self.journal, txn).await,
@@ -175,7 +178,6 @@ impl Work<'_> {
                     value,
                     offset: written.offset,
                 },
-                Ok(Err(error)) if certainly_not(&error) => What::Failed { value },
                 Ok(Err(_)) | Err(_) => What::Unknown { value },
             });
         }
