@@ -316,11 +316,18 @@ impl World<'_> {
             .map_err(|error| format!("a host failed: {error}"))
     }
 
-    /// The roles that must move.
+    /// The roles that must move. An application or a worker that was fenced stops, as Kafka's do, and waits for somebody to start it
+    /// again: it is held to what it wrote, not to moving.
     fn workers(&self) -> Vec<u32> {
         let hosts = self.plan.hosts.iter().enumerate();
+        let stops_for_good = |kind: &Kind| {
+            matches!(
+                kind,
+                Kind::Topology(_) | Kind::Connectors(_) | Kind::Auditor
+            )
+        };
         hosts
-            .filter(|(_, host)| !matches!(host.kind, Kind::Auditor))
+            .filter(|(_, host)| !stops_for_good(&host.kind))
             .map(|(number, _)| role(number))
             .collect()
     }
