@@ -151,6 +151,13 @@ async fn only_json(request: Request<Body>, next: Next) -> Response {
         )
         .into_response();
     }
+    // A path that cannot be read is refused before any of our handlers: in plain text, which no client of this API expects.
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if status.is_client_error() && !is_json {
+        return Refused(status, format!("HTTP {status}")).into_response();
+    }
     response
 }
 
