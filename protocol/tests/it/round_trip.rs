@@ -15,6 +15,8 @@ fn every_message_in_every_version_writes_the_bytes_it_was_read_from() {
             for seed in 0..12 {
                 let richness = match seed {
                     0 => Richness::Full,
+                    1 => Richness::Empty,
+                    2 => Richness::Twins,
                     _ => Richness::Random,
                 };
                 let bytes = Bytes::from(sample(&entry.shape, version, richness, seed).bytes);
