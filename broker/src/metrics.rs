@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::cluster::image::ClusterImage;
 use crate::dispatch::SERVED;
 use crate::node::Node;
 use crate::partition::Partition;
@@ -226,6 +227,8 @@ fn cluster(node: &Node, families: &mut Families) {
         .topics()
         .map(|topic| topic.partitions.len() as u64)
         .sum::<u64>();
+    let all = image.topics().flat_map(|topic| &topic.partitions);
+    let under_replicated = all.filter(|p| p.isr.len() < p.replicas.len()).count() as u64;
     let open = node.partitions.all().len() as u64;
     let fenced = node.replicas.fenced().is_some();
     let down = float(u64::from(fenced));
@@ -273,7 +276,7 @@ fn cluster(node: &Node, families: &mut Families) {
         (
             "kafka_server_replicamanager_underreplicatedpartitions",
             "Partitions with fewer replicas in sync than they have",
-            0.0,
+            float(under_replicated),
         ),
         (
             "kafka_log_logmanager_offlinelogdirectorycount",
@@ -294,7 +297,7 @@ fn cluster(node: &Node, families: &mut Families) {
 }
 
 fn partitions(node: &Node, families: &mut Families) {
-    let all = node.partitions.all();
+    let (all, image) = (node.partitions.all(), node.cluster.image());
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let mut topics: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
     for partition in &all {
@@ -305,7 +308,7 @@ fn partitions(node: &Node, families: &mut Families) {
             *sum += load(counter);
         }
         if all.len() <= PARTITIONS_MAX {
-            partition_gauges(node, partition, families);
+            partition_gauges(&image, partition, families);
         }
     }
     for (topic, sums) in topics {
@@ -326,8 +329,15 @@ const TRAFFIC: [(&str, &str); 3] = [
     ("kafka_server_brokertopicmetrics_bytesout", "Bytes fetched"),
 ];
 
-fn partition_gauges(node: &Node, partition: &Partition, families: &mut Families) {
+fn partition_gauges(image: &ClusterImage, partition: &Partition, families: &mut Families) {
     let (log, name) = (partition.log(), partition.name());
+    let topic = image.topic_by_id(partition.topic_id());
+    let number = usize::try_from(name.partition).unwrap_or(usize::MAX);
+    // A topic that was deleted since the image was taken has no series any more.
+    let Some(placed) = topic.and_then(|topic| topic.partitions.get(number)) else {
+        return;
+    };
+    let (replicas, in_sync) = (placed.replicas.len() as u64, placed.isr.len() as u64);
     let (start, end) = (log.log_start_offset(), partition.high_watermark());
     for (family, help, value) in [
         (
@@ -358,18 +368,22 @@ fn partition_gauges(node: &Node, partition: &Partition, families: &mut Families)
         (
             "kafka_topic_partition_leader",
             "Who leads it",
-            f64::from(node.config.node_id),
+            f64::from(placed.leader),
         ),
-        ("kafka_topic_partition_replicas", "How many hold it", 1.0),
+        (
+            "kafka_topic_partition_replicas",
+            "How many hold it",
+            float(replicas),
+        ),
         (
             "kafka_topic_partition_in_sync_replica",
             "How many are in sync",
-            1.0,
+            float(in_sync),
         ),
         (
             "kafka_topic_partition_under_replicated_partition",
             "Whether fewer are in sync than hold it",
-            0.0,
+            float(u64::from(in_sync < replicas)),
         ),
     ] {
         let labels = vec![

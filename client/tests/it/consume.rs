@@ -61,12 +61,11 @@ async fn records_come_in_order_and_a_poll_waits_for_more() {
     let consumer = consumer(&fake, ConsumerConfig::default()).await;
     assert_eq!(values(&consumer, 2).await, ["a", "b"]);
     assert_eq!(consumer.poll(SECOND).await, Ok(vec![]));
-    let late = async {
-        tokio::time::sleep(SECOND * 3).await;
-        write(&fake, &["c"]).await;
-    };
-    let (records, ()) = tokio::join!(consumer.poll(SECOND * 10), late);
-    assert_eq!(records.unwrap()[0].offset, 2);
+    let mut poll = std::pin::pin!(consumer.poll(SECOND * 10));
+    let early = tokio::time::timeout(SECOND * 3, &mut poll).await;
+    assert!(early.is_err(), "there is nothing yet: {early:?}");
+    write(&fake, &["c"]).await;
+    assert_eq!(poll.await.unwrap()[0].offset, 2);
     assert_eq!(consumer.position(&first()).await, Ok(3));
 }
 

@@ -184,13 +184,13 @@ async fn a_full_buffer_makes_send_wait_and_then_say_so() {
         matches!(refused, Err(ClientError::Timeout(_))),
         "{refused:?}"
     );
-    let release = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        fake.with(|cluster| cluster.stalled = false);
-    };
-    let (second, ()) = tokio::join!(producer.send(record("b".repeat(1900))), release);
+    let mut second = std::pin::pin!(producer.send(record("b".repeat(1900))));
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut second).await;
+    assert!(early.is_err(), "there is no room yet");
+    fake.with(|cluster| cluster.stalled = false);
+    let second = second.await.unwrap();
     first.await.unwrap();
-    second.unwrap().await.unwrap();
+    second.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
