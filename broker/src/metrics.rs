@@ -287,6 +287,10 @@ fn cluster(node: &Node, families: &mut Families) {
     for (name, help, value) in gauges {
         families.gauge((name, help), Vec::new(), value);
     }
+    topics(&image, families);
+}
+
+fn topics(image: &ClusterImage, families: &mut Families) {
     for topic in image.topics() {
         families.gauge(
             ("kafka_topic_partitions", "Partitions of a topic"),
