@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use super::membership::{Action, GroupEvent, Joined, Membership};
 use super::{ConsumerGroupMetadata, Event, OffsetAndMetadata, Poll, Shared, subject};
 use crate::client::Node;
+use crate::config::ConsumerConfig;
 use crate::error::{ClientError, refused};
 use crate::runtime;
 
@@ -251,10 +252,17 @@ async fn join(
         ..JoinGroupRequest::default()
     };
     let response = connection
-        .request_within(version, &request, config.max_poll_interval)
+        .request_within(version, &request, held(config))
         .await?;
     forget_wrong_coordinator(shared, response.error_code);
     Ok(joined(response))
+}
+
+/// How long a coordinator may hold JoinGroup or SyncGroup back for the other members before it is asked again. A coordinator that died
+/// without a word is noticed as late as a silent member would be, and not as late as the slowest member may come (Kafka waits for that):
+/// who asks again meanwhile keeps its place.
+fn held(config: &ConsumerConfig) -> Duration {
+    config.session_timeout.min(config.max_poll_interval)
 }
 
 fn joined(response: JoinGroupResponse) -> Joined {
@@ -316,8 +324,8 @@ async fn sync(
             .collect(),
         ..SyncGroupRequest::default()
     };
-    let parked = shared.config.max_poll_interval;
-    let response = connection.request_within(version, &request, parked).await?;
+    let held = held(&shared.config);
+    let response = connection.request_within(version, &request, held).await?;
     forget_wrong_coordinator(shared, response.error_code);
     Ok((response.error_code, response.assignment))
 }

@@ -288,3 +288,18 @@ async fn paused_partitions_wait_and_keep_what_was_fetched() {
         Err(ClientError::Invalid(_))
     ));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_whose_coordinator_fell_silent_during_a_join_is_asked_again() {
+    let fake = Fake::new(1);
+    fake.fault(ApiKey::JoinGroup, &[Fault::Silence; 2]);
+    let client = fake.client().await;
+    let config = ConsumerConfig::group("g");
+    // Then it would have been given up for dead itself.
+    let patience = client.config().request_timeout + config.session_timeout + SECOND;
+    assert!(patience < config.max_poll_interval);
+    let consumer = Consumer::new(&client, config).await.unwrap();
+    consumer.subscribe(&[TOPIC]).await.unwrap();
+    assert_eq!(consumer.poll_batches(patience).await, Ok(Poll::Idle));
+    assert_eq!(fake.count(ApiKey::JoinGroup), 2);
+}
