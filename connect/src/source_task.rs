@@ -3,6 +3,10 @@
 //! Owns the order that makes it exactly-once, which `source.rs` tells in six steps:
 //! fence earlier instances, then read the positions; then records and positions in one transaction; then `committed`.
 //! Called by `supervisor.rs`. What passes (a broker that is away, an aborted transaction) ends the *session*: the next one fences, reads and opens anew.
+//!
+//! A producer that is fenced is one of these: the coordinator does that to a transaction that was open for too long (a process that stood still, a broker
+//! that was away), and so does a successor's task. The next session asks for the worker's place first, which a successor takes before all others, and
+//! ends there if one has. Kafka's `ExactlyOnceWorkerSourceTask` fails in both cases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +136,7 @@ impl Session<'_> {
         let producer = Producer::new(&parts.client, config)
             .await
             .map_err(client_error)?;
-        producer.init_transactions().await.map_err(client_error)?;
+        producer.init_transactions().await.map_err(producer_error)?;
         self.producer = Some(producer);
         let restored = read_positions(parts).await?;
         let context = SourceContext {
@@ -179,7 +183,7 @@ impl Session<'_> {
             .clone()
             .expect("made at the start of the session");
         if self.open.is_none() {
-            producer.begin_transaction().map_err(client_error)?;
+            producer.begin_transaction().map_err(producer_error)?;
         }
         let open = self.open.get_or_insert_with(|| Open {
             since: runtime::now(),
@@ -212,7 +216,7 @@ impl Session<'_> {
             }
         }
         for record in self.parts.judge(letters)? {
-            drop(producer.send(record).await.map_err(client_error)?);
+            drop(producer.send(record).await.map_err(producer_error)?);
         }
         for position in batch.positions {
             match self
@@ -253,9 +257,12 @@ impl Session<'_> {
             send_and_wait(&outside, std::mem::take(&mut positions)).await?;
         }
         for record in positions {
-            drop(producer.send(record).await.map_err(client_error)?);
+            drop(producer.send(record).await.map_err(producer_error)?);
         }
-        producer.commit_transaction().await.map_err(client_error)?;
+        producer
+            .commit_transaction()
+            .await
+            .map_err(producer_error)?;
         self.open = None;
         let upto = std::mem::take(&mut self.positions);
         self.task.committed(&upto).await
@@ -331,7 +338,18 @@ async fn send(producer: &Producer, full: Full) -> Result<(), TaskError> {
         .send_batch(&full.topic, full.partition, full.block)
         .await
         .map(drop)
-        .map_err(client_error)
+        .map_err(producer_error)
+}
+
+/// What an error of the task's own producer asks of it. By whom it was fenced is found out by the next session: see the head of the file.
+fn producer_error(error: ClientError) -> TaskError {
+    match error {
+        ClientError::Fenced(_) => TaskError::Retry {
+            after: Duration::ZERO,
+            cause: Box::new(error),
+        },
+        error => client_error(error),
+    }
 }
 
 fn encode(
