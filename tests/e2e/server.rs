@@ -10,6 +10,12 @@ use std::time::{Duration, Instant};
 /// Longest wait for anything on a busy machine of two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The binary under test: the one that was built with the tests, or `FLUMEN_BINARY`, for instance a release build whose figures are wanted.
+pub(crate) fn binary() -> PathBuf {
+    let named = std::env::var_os("FLUMEN_BINARY");
+    named.map_or_else(|| env!("CARGO_BIN_EXE_flumen").into(), PathBuf::from)
+}
+
 /// A `flumen server run` on a folder and a port of its own. Killed and removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -70,7 +76,7 @@ impl Server {
             .append(true)
             .open(self.folder.path().join("server.log"))
             .expect("the log file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_flumen"));
+        let mut command = Command::new(binary());
         command
             .args(["server", "run", "--listen", &self.address(), "--dir"])
             .arg(&self.data);

@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::server::{free_port, signal};
+use crate::server::{binary, free_port, signal};
 
 /// The name under which all workers of a test write: a second one replaces the first.
-const GROUP: &str = "pipeline";
+pub(crate) const GROUP: &str = "pipeline";
 
 /// A worker. Killed when dropped.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Worker {
             .append(true)
             .open(log)
             .expect("the log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_flumen"))
+        let child = Command::new(binary())
             .args(["connect", "run", "-b", broker, "--rest", &rest])
             .args(["--group", GROUP])
             .args(connectors)

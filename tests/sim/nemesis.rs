@@ -69,6 +69,8 @@ pub(crate) struct Nemesis {
     silenced: bool,
     /// Hosts that are dying or dead.
     dying: BTreeSet<usize>,
+    /// Hosts that die at one of their next requests, or at a time if they send none; and how long they are down then.
+    doomed: BTreeMap<usize, (Duration, Duration)>,
     dice: Dice,
 }
 
@@ -85,6 +87,7 @@ impl Nemesis {
             failed_at: None,
             silenced: false,
             dying: BTreeSet::new(),
+            doomed: BTreeMap::new(),
             dice: Dice::new(plan.seed, "nemesis"),
         }
     }
@@ -93,6 +96,7 @@ impl Nemesis {
     pub(crate) fn act(&mut self, world: &mut World<'_>) {
         let now = world.sim.elapsed();
         self.watch(world);
+        self.doom(world);
         while let Some((&key, _)) = self.mends.first_key_value()
             && key.0 <= now
         {
@@ -140,6 +144,10 @@ impl Nemesis {
     /// The end of all faults.
     pub(crate) fn calm(&mut self, world: &mut World<'_>) {
         self.faults.clear();
+        self.doom(world);
+        for host in std::mem::take(&mut self.doomed).into_keys() {
+            world.wires[host].set_last_word(None);
+        }
         while let Some((_, mend)) = self.mends.pop_first() {
             self.mend(world, mend);
         }
@@ -168,7 +176,18 @@ impl Nemesis {
         let counters = &world.recorder.counters;
         match action {
             Action::BrokerDies { .. } => self.order_death(world, action),
-            Action::HostDies { host, down } => self.host_dies(world, host, down),
+            Action::HostDies {
+                host,
+                down,
+                at: None,
+            } => self.host_dies(world, host, down),
+            Action::HostDies { host, down, at } => {
+                if !self.dying.contains(&host) {
+                    world.wires[host].set_last_word(at);
+                    let latest = now + Duration::from_secs(2);
+                    self.doomed.insert(host, (latest, down));
+                }
+            }
             Action::Pause { host, lasting } => {
                 counters.pauses.add(1);
                 world.sim.hold(name(world, host), "broker");
@@ -250,12 +269,32 @@ impl Nemesis {
         }
     }
 
+    /// Those who have said their last word, or have none to say, die.
+    fn doom(&mut self, world: &mut World<'_>) {
+        let now = world.sim.elapsed();
+        let silent = |host: &usize| world.wires[*host].is_mute();
+        let due = |(host, (latest, _)): (&usize, &(Duration, Duration))| {
+            (silent(host) || *latest <= now).then_some(*host)
+        };
+        let hosts: Vec<usize> = self.doomed.iter().filter_map(due).collect();
+        for host in hosts {
+            let (_, down) = self.doomed.remove(&host).expect("just seen");
+            if world.wires[host].is_mute() {
+                let counters = &world.recorder.counters;
+                counters.client_crashes_at_requests.add(1);
+            }
+            self.host_dies(world, host, down);
+        }
+    }
+
     /// It falls silent; when what it had sent has arrived, it ends.
     fn host_dies(&mut self, world: &mut World<'_>, host: usize, down: Duration) {
         if self.dying.contains(&host) || !world.sim.is_host_running(name(world, host)) {
             return;
         }
         self.dying.insert(host);
+        self.doomed.remove(&host);
+        world.wires[host].set_last_word(None);
         world.wires[host].set_mute(true);
         let at = world.sim.elapsed() + world.plan.latency.1;
         self.later(at, Mend::HostEnds(host, down));

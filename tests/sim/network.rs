@@ -48,6 +48,16 @@ struct WiresState {
     detach: VecDeque<Detach>,
     /// The host is dying: nothing leaves it any more.
     mute: bool,
+    last_word: Option<LastWord>,
+}
+
+/// The request at which a host dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastWord {
+    /// Requests before it.
+    pub(crate) skip: u32,
+    /// Whether it is sent.
+    pub(crate) sent: bool,
 }
 
 /// One end of a connection.
@@ -107,8 +117,33 @@ impl Wires {
         self.state.lock().unwrap().detach.clear();
     }
 
-    fn is_mute(&self) -> bool {
+    pub(crate) fn is_mute(&self) -> bool {
         self.state.lock().unwrap().mute
+    }
+
+    /// The host falls silent at one of the requests to come; none: it does not.
+    pub(crate) fn set_last_word(&self, last_word: Option<LastWord>) {
+        self.state.lock().unwrap().last_word = last_word;
+    }
+
+    /// Whether a request leaves the host.
+    fn may_leave(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        if state.mute {
+            return false;
+        }
+        match &mut state.last_word {
+            None => true,
+            Some(last) if last.skip > 0 => {
+                last.skip -= 1;
+                true
+            }
+            Some(last) => {
+                let sent = last.sent;
+                (state.mute, state.last_word) = (true, None);
+                sent
+            }
+        }
     }
 
     fn add(&self, peer: Option<IpAddr>) -> Arc<Mutex<Wire>> {
@@ -214,7 +249,7 @@ impl AsyncWrite for ClientStream {
         if self.wire.lock().unwrap().cut {
             return Poll::Ready(Err(reset()));
         }
-        if self.stream.is_none() || self.wires.is_mute() {
+        if self.stream.is_none() || !self.wires.may_leave() {
             return Poll::Ready(Ok(buf.len()));
         }
         if let Some(order) = self.wires.next_write() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use flumen_log::fault_disk::{Crash, Fault, Kind as Operation};
 
 use crate::dice::Dice;
-use crate::network::Detach;
+use crate::network::{Detach, LastWord};
 use crate::workload::Kind;
 
 /// What a run leans on.
@@ -67,8 +67,12 @@ pub(crate) enum Action {
         down: Duration,
         again: Option<u64>,
     },
-    /// A client host dies and comes back.
-    HostDies { host: usize, down: Duration },
+    /// A client host dies and comes back. `at`: at a request of it; else between two steps of the network.
+    HostDies {
+        host: usize,
+        down: Duration,
+        at: Option<LastWord>,
+    },
     /// A client host is cut off from the world and keeps running; everything sent meanwhile arrives afterwards.
     Pause { host: usize, lasting: Duration },
     /// What is sent between a client host and the broker is lost.
@@ -257,8 +261,7 @@ fn action(weights: &Weights, hosts: &[Host], dice: &mut Dice) -> Action {
         return broker_dies(dice);
     }
     if falls(weights.host) {
-        let down = dice.millis(10, 4_000);
-        return Action::HostDies { host, down };
+        return host_dies(host, dice);
     }
     if falls(weights.pause) {
         let lasting = dice.millis(500, 7_000);
@@ -324,6 +327,15 @@ fn broker_dies(dice: &mut Dice) -> Action {
         down: dice.millis(10, 1_500),
         again: dice.chance(30).then(|| dice.range(1, 80)),
     }
+}
+
+fn host_dies(host: usize, dice: &mut Dice) -> Action {
+    let at = dice.chance(50).then(|| LastWord {
+        skip: u32::try_from(dice.below(40)).unwrap(),
+        sent: dice.chance(50),
+    });
+    let down = dice.millis(10, 4_000);
+    Action::HostDies { host, down, at }
 }
 
 fn link(host: usize, dice: &mut Dice) -> Action {

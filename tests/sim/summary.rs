@@ -72,6 +72,8 @@ counters! {
     failed_starts,
     /// A client host died.
     client_crashes,
+    /// Of all of these: at a request it sent.
+    client_crashes_at_requests,
     /// A client host that the network kept apart for longer than its sessions last.
     pauses,
     /// Links that dropped what was sent.

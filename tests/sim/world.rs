@@ -316,18 +316,11 @@ impl World<'_> {
             .map_err(|error| format!("a host failed: {error}"))
     }
 
-    /// The roles that must move. An application or a worker that was fenced stops, as Kafka's do, and waits for somebody to start it
-    /// again: it is held to what it wrote, not to moving.
+    /// The roles that must move: everybody but the auditor, who reads at the end.
     fn workers(&self) -> Vec<u32> {
         let hosts = self.plan.hosts.iter().enumerate();
-        let stops_for_good = |kind: &Kind| {
-            matches!(
-                kind,
-                Kind::Topology(_) | Kind::Connectors(_) | Kind::Auditor
-            )
-        };
         hosts
-            .filter(|(_, host)| !stops_for_good(&host.kind))
+            .filter(|(_, host)| !matches!(host.kind, Kind::Auditor))
             .map(|(number, _)| role(number))
             .collect()
     }

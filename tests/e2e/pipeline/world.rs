@@ -78,7 +78,7 @@ impl Input {
 /// How long things may take before somebody gives them up, and how much fits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conditions {
-    /// Of the broker, with a transaction of the application.
+    /// Of the broker, with an open transaction of the application or of the source.
     pub(crate) transaction: Duration,
     /// Of the source, with a batch that is not acknowledged.
     pub(crate) delivery: Duration,
@@ -115,7 +115,10 @@ impl World {
         let client = postgres.client().await;
         let table = "CREATE TABLE totals (account text, seq bigint, total bigint)";
         client.batch_execute(table).await.expect("a table");
-        let server = Server::with(&["log.segment.bytes=1048576"]);
+        let server = Server::with(&[
+            "log.segment.bytes=1048576",
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms=200",
+        ]);
         let address = server.address();
         let mut topics = ["entries", "totals"].map(|topic| NewTopic::new(topic, PARTITIONS));
         let batch_bytes = conditions.batch_bytes.to_string();
@@ -154,6 +157,14 @@ impl World {
         let folder = self.folder.path().join(folder);
         let address = self.server.address();
         Application::start(self.test, &address, &folder, self.conditions.transaction)
+    }
+
+    /// Whether a transaction is open whose transactional id begins so.
+    pub(crate) async fn has_open_transaction(&self, of: &str) -> bool {
+        let admin = Admin::new(&connect(&self.server.address()).await);
+        let open = admin.list_transactions(&["Ongoing"]).await;
+        let mut open = open.expect("the broker answers").into_iter();
+        open.any(|transaction| transaction.transactional_id.starts_with(of))
     }
 
     /// Rows in the sink's table so far; 0 while the database is away.
@@ -379,7 +390,7 @@ fn connectors(
          poll.interval.ms=20\nkey.converter={string}\n\
          producer.override.transaction.timeout.ms={}\nproducer.override.delivery.timeout.ms={}\n",
         input.display(),
-        FOR_EVER.as_millis(),
+        conditions.transaction.as_millis(),
         conditions.delivery.as_millis()
     );
     let sink = |name: &str| {

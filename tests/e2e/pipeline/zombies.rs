@@ -3,6 +3,8 @@
 //! SIGSTOP at a random moment, a successor, SIGCONT. The worker's tasks are a source and two sinks: each is fenced where it writes, by the coordinator of its
 //! transactions, by the row of its claim, by the name of its file. No successor waits for a transaction or a session to run out: they would last longer
 //! than the test is patient.
+//!
+//! Whoever comes back and has no successor is no zombie: its transaction was aborted meanwhile, and it goes on by itself.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use super::world::{Conditions, PATIENT, SINKS, SOURCE, World};
 use crate::random::{self, Random};
 use crate::streams::runtime;
 use crate::until;
-use crate::worker::Worker;
+use crate::worker::{GROUP, Worker};
 
 /// What else happens, to the old process's disadvantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,4 +227,70 @@ fn an_application_that_comes_back_to_broken_connections_does_not_take_its_place_
 fn an_application_whose_transaction_ran_out_while_it_stood_still_does_not_take_its_place_again() {
     let test = "pipeline::zombies::an_application_whose_transaction_ran_out_while_it_stood_still_does_not_take_its_place_again";
     zombie_application(test, Meanwhile::BrokerIsAway, Duration::from_secs(1));
+}
+
+/// Stands still in the middle of a transaction, until the coordinator has aborted it.
+async fn stands_still(world: &mut World, random: &mut Random, whose: &str, process: Process) {
+    loop {
+        world.at_work(random).await;
+        process.freeze(world);
+        if world.has_open_transaction(whose).await {
+            break;
+        }
+        process.thaw(world);
+    }
+    until("its transaction is aborted", async || {
+        match world.has_open_transaction(whose).await {
+            true => Err("it is open".to_owned()),
+            false => Ok(()),
+        }
+    })
+    .await;
+    process.thaw(world);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Process {
+    Worker,
+    Application,
+}
+
+impl Process {
+    fn freeze(self, world: &World) {
+        match self {
+            Process::Worker => world.worker.freeze(),
+            Process::Application => world.application.freeze(),
+        }
+    }
+
+    fn thaw(self, world: &World) {
+        match self {
+            Process::Worker => world.worker.thaw(),
+            Process::Application => world.application.thaw(),
+        }
+    }
+}
+
+#[test]
+fn who_stood_still_for_longer_than_a_transaction_may_last_goes_on_by_itself() {
+    serve_if_child();
+    let test = "pipeline::zombies::who_stood_still_for_longer_than_a_transaction_may_last_goes_on_by_itself";
+    let mut random = random::seeded(test);
+    let conditions = Conditions {
+        transaction: Duration::from_secs(1),
+        ..PATIENT
+    };
+    runtime().block_on(async {
+        let Some(mut world) = World::start(test, conditions).await else {
+            return;
+        };
+        let source = format!("{GROUP}-{SOURCE}-");
+        stands_still(&mut world, &mut random, &source, Process::Worker).await;
+        world.input.write(&mut random, 100);
+        world.drained().await;
+        let application = format!("{APPLICATION}-");
+        stands_still(&mut world, &mut random, &application, Process::Application).await;
+        world.input.write(&mut random, 100);
+        world.outcome_is_exact().await;
+    });
 }
