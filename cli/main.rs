@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod broker;
 mod connect;
 mod consume;
 mod dev;
@@ -86,6 +87,11 @@ enum Command {
         #[command(subcommand)]
         command: server::Server,
     },
+    /// List brokers, and show and change their configuration
+    Broker {
+        #[command(subcommand)]
+        command: broker::Broker,
+    },
     /// Create, list, describe, change and delete topics
     Topic {
         #[command(subcommand)]
@@ -137,6 +143,7 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::Dev(command) => command.run().await,
         Command::Server { command } => command.run().await,
+        Command::Broker { command } => command.run(common).await,
         Command::Topic { command } => command.run(common).await,
         Command::Produce(command) => command.run(common).await,
         Command::Consume(command) => command.run(common).await,

@@ -7,6 +7,7 @@ use flumen::client::{Admin, ConfigChange, ConfigResource, NewTopic, TopicPartiti
 use serde::Serialize;
 
 use crate::Common;
+use crate::broker::settings;
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Rows};
 
@@ -100,45 +101,6 @@ fn offset_or_end(text: &str) -> Result<i64, String> {
             .ok()
             .filter(|offset| *offset >= 0)
             .ok_or_else(|| "expected an offset, or `end`".to_owned()),
-    }
-}
-
-/// Where the value of an option comes from, by Kafka's codes.
-fn source(code: i8) -> &'static str {
-    match code {
-        1 => "topic",
-        4 => "broker's configuration",
-        5 => "default",
-        _ => "elsewhere",
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Setting {
-    name: String,
-    value: String,
-    source: &'static str,
-    documentation: String,
-}
-
-impl Rows for Vec<Setting> {
-    fn header(&self) -> Vec<&'static str> {
-        vec!["OPTION", "VALUE", "FROM", "MEANING"]
-    }
-    fn rows(&self) -> Vec<Vec<String>> {
-        let row = |s: &Setting| {
-            let from = s.source.to_owned();
-            vec![
-                s.name.clone(),
-                s.value.clone(),
-                from,
-                s.documentation.clone(),
-            ]
-        };
-        self.iter().map(row).collect()
-    }
-    fn empty(&self) -> &'static str {
-        "no options"
     }
 }
 
@@ -255,7 +217,9 @@ impl Topic {
                 }
                 common.output.print(&described);
             }
-            Topic::Configs { name } => common.output.print(&settings(&admin, &name).await?),
+            Topic::Configs { name } => common
+                .output
+                .print(&settings(&admin, ConfigResource::Topic(&name)).await?),
             Topic::Alter {
                 name,
                 set,
@@ -296,17 +260,6 @@ async fn list(admin: &Admin, internal: bool) -> Result<Vec<Listed>, CliError> {
     Ok(listed.collect())
 }
 
-async fn settings(admin: &Admin, name: &str) -> Result<Vec<Setting>, CliError> {
-    let configs = admin.describe_configs(ConfigResource::Topic(name)).await?;
-    let setting = |config: flumen::client::ConfigEntry| Setting {
-        name: config.name,
-        value: config.value.unwrap_or_default(),
-        source: source(config.source),
-        documentation: config.documentation.unwrap_or_default(),
-    };
-    Ok(configs.into_iter().map(setting).collect())
-}
-
 async fn delete(admin: &Admin, name: &str, yes: bool) -> Result<(), CliError> {
     let found = admin.describe_topic(name).await?;
     if !yes {
@@ -343,7 +296,7 @@ async fn alter(
         if validate_only || !dry_run {
             if !changes.is_empty() {
                 admin
-                    .alter_topic_configs(name, &changes, validate_only)
+                    .alter_configs(ConfigResource::Topic(name), &changes, validate_only)
                     .await?;
             }
             if let Some(count) = partitions {

@@ -1,12 +1,20 @@
 //! Broker properties as data: Kafka's dotted name, type, default, bounds and one sentence each.
 //!
-//! [`BrokerConfig`] is made once at the start and handed down; nothing reads properties later. The same table answers
-//! DescribeConfigs for the broker. Topic properties live in `flumen_log::config`.
+//! [`BrokerConfig`] is made once at the start and handed down; nothing reads properties later. What may change while the broker runs
+//! is read from [`live::LiveConfig`]. The same table answers DescribeConfigs for the broker. Topic properties live in
+//! `flumen_log::config`; keys of Kafka's that nobody needs here in [`unused`].
+
+mod listeners;
+pub(crate) mod live;
+pub mod unused;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use flumen_log::config::LogConfig;
+
+pub use listeners::Endpoint;
+use unused::Unused;
 
 /// How a property is written and what DescribeConfigs calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +62,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl From<flumen_log::config::ConfigError> for ConfigError {
+    fn from(error: flumen_log::config::ConfigError) -> ConfigError {
+        ConfigError::Invalid {
+            name: error.name,
+            value: error.value,
+            why: error.reason,
+        }
+    }
 }
 
 fn invalid(key: &Key, value: &str, why: impl Into<String>) -> ConfigError {
@@ -124,6 +142,8 @@ macro_rules! properties {
             pub log_defaults: BTreeMap<String, String>,
             /// Everything that was given explicitly: DescribeConfigs reports its source as the static broker configuration.
             pub explicit: BTreeMap<String, String>,
+            /// Keys of Kafka's that were given and have no effect here, and why.
+            pub without_effect: BTreeMap<String, &'static str>,
         }
 
         /// Every property the broker knows, in the order of the declaration.
@@ -160,6 +180,7 @@ macro_rules! properties {
                     }, )*
                     log_defaults: BTreeMap::new(),
                     explicit: BTreeMap::new(),
+                    without_effect: BTreeMap::new(),
                 }
             }
         }
@@ -177,6 +198,10 @@ properties! {
     listeners: String = "PLAINTEXT://127.0.0.1:9092", "listeners";
     /// Address clients are told to connect to; empty means the one it listens on.
     advertised_listeners: String = "", "advertised.listeners";
+    /// Listeners that are passed over: one node's controller needs no socket.
+    controller_listener_names: String = "", "controller.listener.names";
+    /// What is spoken on a listener, as NAME:PLAINTEXT; a name that is not there is its own protocol.
+    listener_security_protocol_map: String = "", "listener.security.protocol.map";
     /// Rack of this broker, told to clients.
     broker_rack: String = "", "broker.rack";
     /// Largest request; a larger one closes its connection.
@@ -203,12 +228,8 @@ properties! {
     num_partitions: i32 = "1", "num.partitions", 1..=i32::MAX;
     /// Replicas of a topic that does not say how many.
     default_replication_factor: i32 = "1", "default.replication.factor", 1..=i32::MAX;
-    /// In-sync replicas without which acks=all is refused.
-    min_insync_replicas: i32 = "1", "min.insync.replicas", 1..=i32::MAX;
     /// Most bytes of one fetch response.
     fetch_max_bytes: i32 = "57671680", "fetch.max.bytes", 1024..=i32::MAX;
-    /// Fetch sessions kept at once.
-    max_incremental_fetch_session_cache_slots: i32 = "1000", "max.incremental.fetch.session.cache.slots", 0..=i32::MAX;
     /// Time between two looks for segments to delete, in milliseconds.
     log_retention_check_interval_ms: i64 = "300000", "log.retention.check.interval.ms", 1..=i64::MAX;
     /// Time from the start to the first look for segments to delete, in milliseconds.
@@ -247,29 +268,17 @@ properties! {
     transaction_max_timeout_ms: i32 = "900000", "transaction.max.timeout.ms", 1..=i32::MAX;
     /// How long an unused transactional id is remembered.
     transactional_id_expiration_ms: i32 = "604800000", "transactional.id.expiration.ms", 1..=i32::MAX;
-    /// Time between two looks for transactions that ran out of time, in milliseconds.
-    transaction_abort_timed_out_interval_ms: i32 = "10000", "transaction.abort.timed.out.transaction.cleanup.interval.ms", 1..=i32::MAX;
     /// Time between two looks for expired transactional ids, in milliseconds.
     transaction_remove_expired_interval_ms: i32 = "3600000", "transaction.remove.expired.transaction.cleanup.interval.ms", 1..=i32::MAX;
-    /// Whether a transactional write to a partition that is not in the transaction is refused.
-    transaction_partition_verification_enable: bool = "true", "transaction.partition.verification.enable";
     /// How long the state of an idle idempotent producer is kept.
     producer_id_expiration_ms: i32 = "86400000", "producer.id.expiration.ms", 1..=i32::MAX;
-}
-
-/// A host and a port that clients connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
 }
 
 impl BrokerConfig {
     /// Parses properties as in a `server.properties`.
     ///
-    /// Keys that begin with `log.` and are not the broker's own are kept as defaults for topics.
+    /// Keys that begin with `log.` and are not the broker's own are kept as defaults for topics. Keys of Kafka's that are not needed
+    /// here are taken, and named in [`BrokerConfig::without_effect`].
     ///
     /// # Errors
     /// [`ConfigError`] names the key and what is wrong.
@@ -290,6 +299,14 @@ impl BrokerConfig {
                 config
                     .log_defaults
                     .insert(name.to_owned(), value.to_owned());
+            } else if let Some(unused) = Unused::find(name) {
+                unused.judge(value).map_err(|why| ConfigError::Invalid {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                    why,
+                })?;
+                config.without_effect.insert(name.to_owned(), unused.why);
+                continue;
             } else {
                 return Err(ConfigError::Unknown(name.to_owned()));
             }
@@ -297,14 +314,14 @@ impl BrokerConfig {
         }
         config.listener()?;
         config.advertised()?;
-        LogConfig::parse(&BTreeMap::new(), &config.log_defaults).map_err(|error| {
-            ConfigError::Invalid {
-                name: error.name,
-                value: error.value,
-                why: error.reason,
-            }
-        })?;
+        LogConfig::parse(&BTreeMap::new(), &config.log_defaults)?;
         Ok(config)
+    }
+
+    /// Whether a key may change while the broker runs (`flumen broker alter`, IncrementalAlterConfigs).
+    #[must_use]
+    pub fn is_dynamic(name: &str) -> bool {
+        live::DynamicKey::find(name).is_some()
     }
 
     /// Whether a client id or group id is short enough.
@@ -327,48 +344,6 @@ impl BrokerConfig {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         PathBuf::from(&self.log_dirs)
-    }
-
-    /// Where to listen. `PLAINTEXT://:9092` means every interface.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] if it is no `PLAINTEXT://host:port`.
-    pub fn listener(&self) -> Result<Endpoint, ConfigError> {
-        let mut endpoint = parse_endpoint("listeners", &self.listeners)?;
-        if endpoint.host.is_empty() {
-            "0.0.0.0".clone_into(&mut endpoint.host);
-        }
-        Ok(endpoint)
-    }
-
-    /// Where metrics and health are served, if anywhere.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] if it is no `host:port`.
-    pub fn http(&self) -> Result<Option<Endpoint>, ConfigError> {
-        if self.http_listener.is_empty() {
-            return Ok(None);
-        }
-        parse_endpoint("flumen.http.listener", &self.http_listener).map(Some)
-    }
-
-    /// What clients are told, unless it is the address the broker listens on.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] if it is no `PLAINTEXT://host:port`, or names no host.
-    pub fn advertised(&self) -> Result<Option<Endpoint>, ConfigError> {
-        if self.advertised_listeners.is_empty() {
-            return Ok(None);
-        }
-        let endpoint = parse_endpoint("advertised.listeners", &self.advertised_listeners)?;
-        if endpoint.host.is_empty() || endpoint.host == "0.0.0.0" {
-            return Err(ConfigError::Invalid {
-                name: "advertised.listeners".to_owned(),
-                value: self.advertised_listeners.clone(),
-                why: "clients need a host they can reach".to_owned(),
-            });
-        }
-        Ok(Some(endpoint))
     }
 }
 
@@ -413,30 +388,6 @@ fn is_log_default(name: &str) -> bool {
         .iter()
         .flat_map(|key| key.synonyms);
     synonyms.any(|synonym| synonym.name == name)
-}
-
-fn parse_endpoint(name: &str, text: &str) -> Result<Endpoint, ConfigError> {
-    let error = |why: &str| ConfigError::Invalid {
-        name: name.to_owned(),
-        value: text.to_owned(),
-        why: why.to_owned(),
-    };
-    let rest = match text.split_once("://") {
-        Some((_, rest)) if !rest.contains(',') => rest,
-        Some(_) => return Err(error("one listener for now")),
-        None => text,
-    };
-    let (host, port) = rest
-        .rsplit_once(':')
-        .ok_or_else(|| error("must be PLAINTEXT://host:port"))?;
-    let port = port
-        .parse()
-        .map_err(|_| error("the port must be a number below 65536"))?;
-    let host = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    Ok(Endpoint { host, port })
 }
 
 #[cfg(test)]
@@ -487,22 +438,5 @@ mod tests {
             error.to_string(),
             "num.partitions=\"0\": must be between 1 and 2147483647"
         );
-    }
-
-    #[test]
-    fn advertised_listeners_must_name_a_host() {
-        assert!(
-            BrokerConfig::from_properties([("advertised.listeners", "PLAINTEXT://0.0.0.0:9092")])
-                .is_err()
-        );
-        let config = BrokerConfig::from_properties([("listeners", "PLAINTEXT://:0")]).unwrap();
-        assert_eq!(
-            config.listener().unwrap(),
-            Endpoint {
-                host: "0.0.0.0".to_owned(),
-                port: 0
-            }
-        );
-        assert_eq!(config.advertised().unwrap(), None);
     }
 }

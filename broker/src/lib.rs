@@ -106,6 +106,9 @@ impl Broker {
     pub async fn start(config: BrokerConfig, drivers: Drivers) -> Result<Broker, StartError> {
         let config = Arc::new(config);
         let advertised = config.advertised()?;
+        if !config.without_effect.is_empty() {
+            tracing::info!(keys = ?config.without_effect, "configured and without effect here");
+        }
         let listener = bind(&config.listener()?, &drivers).await?;
         let addr = listener.local_addr().map_err(|source| StartError::Listen {
             addr: config.listeners.clone(),

@@ -17,6 +17,7 @@ use crate::replicas::Replicas;
 /// See the head of the file.
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// What the broker was started with.
     pub(crate) config: Arc<BrokerConfig>,
     pub(crate) drivers: Drivers,
     /// Kafka's text form of the cluster id; the same for ever.
@@ -72,6 +73,11 @@ impl Node {
             ));
         }
         problems
+    }
+
+    /// The configuration in force: [`Node::config`] with what was set at run time.
+    pub(crate) fn live_config(&self) -> Arc<BrokerConfig> {
+        self.replicas.live().now()
     }
 
     /// Where placement of the next topic starts.

@@ -23,6 +23,7 @@ use crate::cluster::controller::METADATA_TOPIC;
 use crate::cluster::image::{ClusterImage, TopicImage};
 use crate::cluster::record::{MetadataRecord, PartitionRecord, ResourceKind};
 use crate::config::BrokerConfig;
+use crate::config::live::LiveConfig;
 use crate::driver::Drivers;
 use crate::flush::FlushConductor;
 use crate::partition::leader::Durability;
@@ -42,6 +43,7 @@ const NO_BROKER_EPOCH: i64 = -1;
 #[derive(Debug)]
 pub(crate) struct Replicas {
     config: Arc<BrokerConfig>,
+    live: LiveConfig,
     drivers: Drivers,
     partitions: Arc<Partitions>,
     flush: Arc<FlushConductor>,
@@ -79,6 +81,7 @@ impl Replicas {
             metadata,
             dir: Arc::new(dir),
             unopened: Unopened::default(),
+            live: LiveConfig::new(Arc::clone(&config)),
             config,
             drivers,
         }))
@@ -86,6 +89,11 @@ impl Replicas {
 
     pub(crate) fn drivers(&self) -> &Drivers {
         &self.drivers
+    }
+
+    /// The configuration in force.
+    pub(crate) fn live(&self) -> &LiveConfig {
+        &self.live
     }
 
     pub(crate) fn partitions(&self) -> Arc<Partitions> {
@@ -104,6 +112,7 @@ impl Replicas {
     /// kept: missing metadata is no reason to delete data. One that says it belongs to another topic of the same name stays where it
     /// is, and the partition closed: a flipped bit in its topic id must not make room for an empty log.
     pub(crate) async fn open_all(self: &Arc<Self>, image: &ClusterImage) -> Result<(), OpenError> {
+        self.live.follow(image);
         for found in self.dir.found() {
             let known = image.topic(&found.partition.topic).is_some_and(|topic| {
                 usize::try_from(found.partition.partition).is_ok_and(|n| n < topic.partitions.len())
@@ -222,7 +231,7 @@ impl Replicas {
 
     /// What was set for the topic over the broker's defaults over Kafka's. All of it was checked when it was set.
     fn topic_config(&self, set: &BTreeMap<String, String>) -> LogConfig {
-        LogConfig::parse(set, &self.config.log_defaults).unwrap_or_else(|error| {
+        LogConfig::parse(set, &self.live.now().log_defaults).unwrap_or_else(|error| {
             tracing::error!(%error, "a topic's configuration cannot be read any more; its defaults are used");
             LogConfig::default()
         })
@@ -246,6 +255,11 @@ impl Replicas {
                 MetadataRecord::RemoveTopic(remove) => self.remove(remove.id).await,
                 MetadataRecord::Config(config) if config.kind == ResourceKind::Topic => {
                     touched.extend(image.topic(&config.resource).map(|topic| topic.id));
+                }
+                MetadataRecord::Config(_) => {
+                    self.live.follow(image);
+                    // Defaults of topics may have changed.
+                    touched.extend(image.topics().map(|topic| topic.id));
                 }
                 _ => {}
             }
@@ -403,8 +417,9 @@ impl Replicas {
 
     fn expire_producers(&self) {
         let now_ms = self.drivers.clock.wall_ms();
+        let idle_max = i64::from(self.live.now().producer_id_expiration_ms);
         for (_, log) in self.dir.logs() {
-            log.expire_producers(now_ms, i64::from(self.config.producer_id_expiration_ms));
+            log.expire_producers(now_ms, idle_max);
         }
     }
 

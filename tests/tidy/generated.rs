@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use flumen::broker::config::{KEYS, Kind};
+use flumen::broker::config::unused::{Rule, UNUSED};
+use flumen::broker::config::{BrokerConfig, KEYS, Kind};
 use flumen::log::config::{Bounds, ConfigType, TOPIC_CONFIGS};
 
 use crate::root;
@@ -10,7 +11,8 @@ use crate::root;
 fn page() -> String {
     let mut page = String::from(
         "# Configuration\n\nMade from the broker's own tables by `UPDATE=1 cargo test -p flumen --test tidy`. A key that stands in neither table is refused by name.\n\n\
-         ## Broker\n\nIn a `server.properties` (`flumen server run --properties`), or as `--set key=value`. `log.dir` and `broker.id` are taken as `log.dirs` and `node.id`.\n\n\
+         ## Broker\n\nIn a `server.properties` (`flumen server run --properties`), or as `--set key=value`. `log.dir` and `broker.id` are taken as `log.dirs` and `node.id`. \
+         Those marked *live* change while the broker runs (`flumen broker alter`, `kafka-configs`), and so do the synonyms of topic keys below, for one broker or for all.\n\n\
          | key | type | default | bounds | what it does |\n|---|---|---|---|---|\n",
     );
     for key in KEYS {
@@ -26,8 +28,13 @@ fn page() -> String {
             .map_or(String::new(), |(least, most)| between(least, most));
         let _ = writeln!(
             page,
-            "| `{}` | {kind} | {} | {bounds} | {} |",
+            "| `{}`{} | {kind} | {} | {bounds} | {} |",
             key.name,
+            if BrokerConfig::is_dynamic(key.name) {
+                " *live*"
+            } else {
+                ""
+            },
             code(key.default),
             key.doc
         );
@@ -50,7 +57,37 @@ fn page() -> String {
             key.doc
         );
     }
+    page.push_str(&unused());
     page
+}
+
+/// Kafka's keys that are not honoured, by what becomes of them.
+fn unused() -> String {
+    let mut part = String::from(
+        "\n## Kafka's other broker keys\n\nA `server.properties` that serves Apache Kafka 4.3 is taken as it is, as far as that is honest. \
+         These have no effect; the start names those that are set.\n\n| because | keys |\n|---|---|\n",
+    );
+    let names = |unused: &flumen::broker::config::unused::Unused| {
+        unused.names().map(code).collect::<Vec<_>>().join(" ")
+    };
+    for unused in UNUSED.iter().filter(|unused| unused.rule == Rule::NoEffect) {
+        let _ = writeln!(part, "| {} | {} |", unused.why, names(unused));
+    }
+    part.push_str("\nThese are refused unless they say what is done anyway.\n\n| keys | only | because |\n|---|---|---|\n");
+    for unused in UNUSED {
+        let only = match unused.rule {
+            Rule::NoEffect => continue,
+            Rule::OneEntry => "one entry".to_owned(),
+            Rule::Only([""]) => "empty".to_owned(),
+            Rule::Only(values) => values
+                .iter()
+                .map(|v| code(v))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let _ = writeln!(part, "| {} | {only} | {} |", names(unused), unused.why);
+    }
+    part
 }
 
 fn code(text: &str) -> String {

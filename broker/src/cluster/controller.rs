@@ -21,7 +21,7 @@ use super::record::{
 };
 use crate::error::brief;
 
-pub(crate) use configs::{AlterConfigs, Change, Operation, TopicChange};
+pub(crate) use configs::{AlterConfigs, Change, Operation, ResourceChange};
 pub(crate) use partitions::{CreatePartitions, MorePartitions};
 
 /// Producer ids are handed to brokers in blocks of this size (Kafka: `ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).

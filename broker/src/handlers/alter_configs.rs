@@ -1,7 +1,6 @@
-//! AlterConfigs and IncrementalAlterConfigs: a topic's configuration changes while it is in use.
+//! AlterConfigs and IncrementalAlterConfigs: the configuration of a topic, of this broker or of all changes while it is in use.
 //!
-//! What is set for the broker itself comes from its configuration file and changes with a restart: such changes are refused by
-//! name. Source: Kafka `ConfigAdminManager`; KIP-226, KIP-339.
+//! Keys of a broker that are fixed at its start are refused by name. Source: Kafka `ConfigAdminManager`; KIP-226, KIP-339.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +15,8 @@ use flumen_protocol::message::{
 };
 
 use super::configs::{BROKER, TOPIC};
-use crate::cluster::controller::{AlterConfigs, Change, Operation, Refused, TopicChange};
+use crate::cluster::controller::{AlterConfigs, Change, Operation, Refused, ResourceChange};
+use crate::cluster::record::ResourceKind;
 use crate::dispatch::Context;
 use crate::node::Node;
 
@@ -147,27 +147,23 @@ async fn alter(
         .filter(|(_, count)| *count > 1)
         .map(|((kind, name), _)| (kind, name.to_owned()))
         .collect();
-    let mut topics = Vec::new();
+    let mut resources = Vec::new();
     let mut results = Vec::with_capacity(asked.len());
     for (kind, name, change) in asked {
         let change = if twice.contains(&(kind, name.clone())) {
             refuse("each resource must appear at most once".to_owned())
         } else {
-            change.and_then(|change| check_resource(node, kind, &name, change))
+            change.and_then(|change| check_resource(node, (kind, &name), change))
         };
         // What is refused here has its result, the others wait for the cluster's.
-        let result = change.map(|change| {
-            topics.push(TopicChange {
-                topic: name.clone(),
-                change,
-            });
-        });
+        let result = change.map(|change| resources.push(change));
         results.push((kind, name, result));
     }
-    let count = topics.len();
+    let count = resources.len();
     let command = AlterConfigs {
-        topics,
-        server: node.config.log_defaults.clone(),
+        resources,
+        fixed: Arc::clone(&node.config),
+        live: node.live_config(),
     };
     let replies = if validate_only {
         node.cluster.dry_run(&command)
@@ -179,30 +175,36 @@ async fn alter(
         .into_iter();
     for (_, _, result) in &mut results {
         if result.is_ok() {
-            *result = replies.next().expect("one reply per topic that was asked");
+            *result = replies
+                .next()
+                .expect("one reply per resource that was asked");
         }
     }
     results
 }
 
-fn check_resource(node: &Node, kind: i8, name: &str, change: Change) -> Result<Change, Refused> {
-    match kind {
-        TOPIC if name.is_empty() => refuse("default topic resources are not allowed".to_owned()),
-        TOPIC => Ok(change),
-        BROKER if !name.is_empty() && *name != node.config.node_id.to_string() => refuse(format!(
-            "unexpected broker id, expected {} or an empty string, but received {name}",
-            node.config.node_id
-        )),
-        BROKER => {
-            let keys: Vec<String> = match change {
-                Change::Replace(all) => all.into_iter().map(|(key, _)| key).collect(),
-                Change::Each(all) => all.into_iter().map(|(key, _)| key).collect(),
-            };
-            refuse(format!(
-                "cannot update these configs dynamically: {}; set them in the broker's configuration and restart it",
-                keys.join(", ")
-            ))
+fn check_resource(
+    node: &Node,
+    (kind, name): (i8, &str),
+    change: Change,
+) -> Result<ResourceChange, Refused> {
+    let kind = match kind {
+        TOPIC if name.is_empty() => {
+            return refuse("default topic resources are not allowed".to_owned());
         }
-        other => refuse(format!("resource type {other} has no configuration here")),
-    }
+        TOPIC => ResourceKind::Topic,
+        BROKER if !name.is_empty() && *name != node.config.node_id.to_string() => {
+            return refuse(format!(
+                "unexpected broker id, expected {} or an empty string, but received {name}",
+                node.config.node_id
+            ));
+        }
+        BROKER => ResourceKind::Broker,
+        other => return refuse(format!("resource type {other} has no configuration here")),
+    };
+    Ok(ResourceChange {
+        kind,
+        name: name.to_owned(),
+        change,
+    })
 }

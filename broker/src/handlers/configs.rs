@@ -2,8 +2,9 @@
 //! means.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use flumen_log::config::{ConfigKey, ConfigSource, TOPIC_CONFIGS};
+use flumen_log::config::{ConfigKey, TOPIC_CONFIGS};
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::message::describe_configs_request::DescribeConfigsResource;
 use flumen_protocol::message::describe_configs_response::{
@@ -15,8 +16,10 @@ use flumen_protocol::message::{
     ListConfigResourcesResponse,
 };
 
+use crate::cluster::image::ClusterImage;
 use crate::cluster::record::ResourceKind;
-use crate::config::{BrokerConfig, KEYS, Kind};
+use crate::config::live::DynamicKey;
+use crate::config::{BrokerConfig, KEYS, Key, Kind};
 use crate::dispatch::Context;
 use crate::error::brief;
 use crate::node::Node;
@@ -28,8 +31,13 @@ pub(crate) const BROKER: i8 = 4;
 const LISTABLE: [i8; 5] = [TOPIC, BROKER, 8, 16, 32];
 /// Kafka's `DescribeConfigsResponse.ConfigSource`.
 const SOURCE_TOPIC: i8 = 1;
+const SOURCE_BROKER: i8 = 2;
+const SOURCE_ALL_BROKERS: i8 = 3;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+
+/// Where a value could come from: name, value, source.
+type Synonym = (String, String, i8);
 
 /// One configuration value, as it is told to clients.
 pub(crate) struct Setting {
@@ -41,7 +49,7 @@ pub(crate) struct Setting {
     kind: i8,
     doc: &'static str,
     /// Where the value could come from, the strongest first: name, value, source.
-    synonyms: Vec<(String, String, i8)>,
+    synonyms: Vec<Synonym>,
 }
 
 /// Answers DescribeConfigs.
@@ -98,23 +106,21 @@ fn settings(
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<Setting>, (ErrorCode, String)> {
     let name = &resource.resource_name;
+    let image = node.cluster.image();
+    let layers = Layers::new(node, &image);
     match resource.resource_type {
         TOPIC => {
-            let image = node.cluster.image();
             if image.topic(name).is_none() {
                 return Err((
                     ErrorCode::UnknownTopicOrPartition,
                     format!("topic '{name}' does not exist"),
                 ));
             }
-            Ok(topic_settings(
-                &node.config,
-                image.config(ResourceKind::Topic, name),
-            ))
+            let set = image.config(ResourceKind::Topic, name);
+            Ok(topic_settings(&layers, set))
         }
-        // The empty name means the defaults of all brokers that were set dynamically: none can be, yet.
-        BROKER if name.is_empty() => Ok(Vec::new()),
-        BROKER if *name == node.config.node_id.to_string() => Ok(broker_settings(&node.config)),
+        BROKER if name.is_empty() => Ok(layers.for_all_brokers()),
+        BROKER if *name == node.config.node_id.to_string() => Ok(broker_settings(&layers)),
         BROKER => Err((
             ErrorCode::InvalidRequest,
             format!(
@@ -129,50 +135,137 @@ fn settings(
     }
 }
 
+/// What a broker is configured with, the strongest first: for itself, for all, in its file.
+pub(crate) struct Layers<'a> {
+    fixed: &'a BrokerConfig,
+    live: Arc<BrokerConfig>,
+    layers: [(Option<&'a BTreeMap<String, String>>, i8); 4],
+}
+
+impl<'a> Layers<'a> {
+    pub(crate) fn new(node: &'a Node, image: &'a ClusterImage) -> Layers<'a> {
+        let config = &node.config;
+        let own = image.config(ResourceKind::Broker, &config.node_id.to_string());
+        let all = image.config(ResourceKind::Broker, "");
+        let layers = [
+            (own, SOURCE_BROKER),
+            (all, SOURCE_ALL_BROKERS),
+            (Some(&config.explicit), SOURCE_STATIC_BROKER),
+            (Some(&config.log_defaults), SOURCE_STATIC_BROKER),
+        ];
+        Layers {
+            fixed: config,
+            live: node.live_config(),
+            layers,
+        }
+    }
+
+    /// Every value that was given to the broker's key of this name.
+    fn given(&self, name: &str) -> Vec<Synonym> {
+        let given = self.layers.iter().filter_map(|(layer, source)| {
+            let value = layer.as_ref()?.get(name)?;
+            Some((name.to_owned(), value.clone(), *source))
+        });
+        let mut given: Vec<Synonym> = given.collect();
+        // A default of topics stands in both static layers.
+        given.dedup_by_key(|(_, _, source)| *source);
+        given
+    }
+
+    /// What is set for all brokers at run time, and nothing else.
+    fn for_all_brokers(&self) -> Vec<Setting> {
+        let set = self.layers[1].0.into_iter().flatten();
+        let dynamic = set.filter_map(|(name, _)| DynamicKey::find(name));
+        dynamic
+            .map(|key| {
+                let mut setting = self.setting(key);
+                let of_all = |(_, _, source): &Synonym| *source != SOURCE_BROKER;
+                setting.synonyms.retain(of_all);
+                setting.take_first();
+                setting
+            })
+            .collect()
+    }
+
+    fn setting(&self, key: DynamicKey) -> Setting {
+        match key {
+            DynamicKey::Broker(key) => self.own_setting(key),
+            DynamicKey::TopicDefault(name, key) => self.default_setting(name, key),
+        }
+    }
+
+    fn own_setting(&self, key: &Key) -> Setting {
+        let mut synonyms = self.given(key.name);
+        synonyms.push((key.name.to_owned(), key.default.to_owned(), SOURCE_DEFAULT));
+        Setting::new(key.name, (kind_code(key.kind), key.doc), synonyms)
+    }
+
+    /// The broker's default of a topic key, under the broker's name.
+    fn default_setting(&self, name: &str, key: &ConfigKey) -> Setting {
+        let mut synonyms = self.given(name);
+        synonyms.push((name.to_owned(), key.default.to_owned(), SOURCE_DEFAULT));
+        Setting::new(name, (key.kind as i8, key.doc), synonyms)
+    }
+}
+
+impl Setting {
+    /// The first of `synonyms` is in force.
+    fn new(name: &str, (kind, doc): (i8, &'static str), synonyms: Vec<Synonym>) -> Setting {
+        let mut setting = Setting {
+            name: name.to_owned(),
+            value: None,
+            source: SOURCE_DEFAULT,
+            read_only: DynamicKey::find(name).is_none(),
+            kind,
+            doc,
+            synonyms,
+        };
+        setting.take_first();
+        setting
+    }
+
+    fn take_first(&mut self) {
+        if let Some((_, value, source)) = self.synonyms.first() {
+            (self.value, self.source) = (Some(value.clone()), *source);
+        }
+    }
+}
+
 /// Every topic key with its value: what was set for the topic, else the broker's default, else Kafka's.
 pub(crate) fn topic_settings(
-    config: &BrokerConfig,
+    layers: &Layers<'_>,
     set: Option<&BTreeMap<String, String>>,
 ) -> Vec<Setting> {
     let none = BTreeMap::new();
     let set = set.unwrap_or(&none);
     TOPIC_CONFIGS
         .iter()
-        .map(|key| topic_setting(config, set, key))
+        .map(|key| topic_setting(layers, set, key))
         .collect()
 }
 
-fn topic_setting(
-    config: &BrokerConfig,
-    set: &BTreeMap<String, String>,
-    key: &ConfigKey,
-) -> Setting {
+fn topic_setting(layers: &Layers<'_>, set: &BTreeMap<String, String>, key: &ConfigKey) -> Setting {
     let mut synonyms = Vec::new();
     if let Some(value) = set.get(key.name) {
         synonyms.push((key.name.to_owned(), value.clone(), SOURCE_TOPIC));
     }
     for synonym in key.synonyms {
-        if let Some(value) = config.log_defaults.get(synonym.name) {
-            synonyms.push((synonym.name.to_owned(), value.clone(), SOURCE_STATIC_BROKER));
-        }
+        synonyms.extend(layers.given(synonym.name));
     }
     let server = key
         .synonyms
         .first()
         .map_or(key.name, |synonym| synonym.name);
     synonyms.push((server.to_owned(), key.default.to_owned(), SOURCE_DEFAULT));
-    // The configuration was checked when it was set: the default is never reached by an error here.
-    let (value, source) = key
-        .resolve(set, &config.log_defaults)
-        .unwrap_or_else(|_| (key.default.to_owned(), ConfigSource::Default));
+    let source = synonyms[0].2;
+    // It was checked when it was set: the default is never reached by an error here.
+    let value = key
+        .resolve(set, &layers.live.log_defaults)
+        .map_or_else(|_| key.default.to_owned(), |(value, _)| value);
     Setting {
         name: key.name.to_owned(),
         value: Some(value),
-        source: match source {
-            ConfigSource::Topic => SOURCE_TOPIC,
-            ConfigSource::Server(_) => SOURCE_STATIC_BROKER,
-            ConfigSource::Default => SOURCE_DEFAULT,
-        },
+        source,
         read_only: false,
         kind: key.kind as i8,
         doc: key.doc,
@@ -180,56 +273,17 @@ fn topic_setting(
     }
 }
 
-fn broker_settings(config: &BrokerConfig) -> Vec<Setting> {
-    let setting = |key: &crate::config::Key| {
-        let value = config.get(key.name).unwrap_or_default();
-        let mut synonyms = Vec::new();
-        if config.explicit.contains_key(key.name) {
-            synonyms.push((key.name.to_owned(), value.clone(), SOURCE_STATIC_BROKER));
-        }
-        synonyms.push((key.name.to_owned(), key.default.to_owned(), SOURCE_DEFAULT));
-        Setting {
-            name: key.name.to_owned(),
-            source: synonyms[0].2,
-            value: Some(value),
-            read_only: true,
-            kind: kind_code(key.kind),
-            doc: key.doc,
-            synonyms,
-        }
-    };
-    KEYS.iter()
-        .map(setting)
-        .chain(log_settings(config))
-        .collect()
-}
-
-/// The broker's defaults for topics, under the broker's names.
-fn log_settings(config: &BrokerConfig) -> impl Iterator<Item = Setting> {
+fn broker_settings(layers: &Layers<'_>) -> Vec<Setting> {
+    let own = KEYS.iter().map(|key| layers.own_setting(key));
     let all = TOPIC_CONFIGS
         .iter()
-        .flat_map(|key| key.synonyms.iter().map(move |name| (key, name)));
-    all.filter_map(|(key, synonym)| {
-        let given = config.log_defaults.get(synonym.name);
-        // A coarser unit has no default of its own.
-        let value = given
-            .cloned()
-            .or_else(|| (synonym.factor == 1).then(|| key.default.to_owned()))?;
-        let source = if given.is_some() {
-            SOURCE_STATIC_BROKER
-        } else {
-            SOURCE_DEFAULT
-        };
-        Some(Setting {
-            name: synonym.name.to_owned(),
-            source,
-            synonyms: vec![(synonym.name.to_owned(), value.clone(), source)],
-            value: Some(value),
-            read_only: true,
-            kind: key.kind as i8,
-            doc: key.doc,
-        })
-    })
+        .flat_map(|key| key.synonyms.iter().map(move |synonym| (key, synonym)));
+    // A coarser unit has no default of its own.
+    let defaults = all.filter_map(|(key, synonym)| {
+        let given = layers.fixed.log_defaults.contains_key(synonym.name);
+        (given || synonym.factor == 1).then(|| layers.default_setting(synonym.name, key))
+    });
+    own.chain(defaults).collect()
 }
 
 /// Kafka's `DescribeConfigsResponse.ConfigType`.

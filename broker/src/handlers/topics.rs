@@ -14,7 +14,7 @@ use flumen_protocol::message::{
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
 };
 
-use super::configs::topic_settings;
+use super::configs::{Layers, topic_settings};
 use crate::cluster::controller::{
     CreateTopics, CreatedTopic, DeleteTopics, Layout, NewTopic, Refused,
 };
@@ -142,7 +142,8 @@ fn created_result(
             .collect();
         result.num_partitions = i32::try_from(created.partitions).unwrap_or(i32::MAX);
         result.replication_factor = i16::try_from(created.replicas).unwrap_or(i16::MAX);
-        let settings = topic_settings(&node.config, Some(&set))
+        let image = node.cluster.image();
+        let settings = topic_settings(&Layers::new(node, &image), Some(&set))
             .into_iter()
             .map(|setting| CreatableTopicConfigs {
                 name: setting.name,

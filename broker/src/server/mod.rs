@@ -152,7 +152,7 @@ impl Server {
     }
 
     fn take_place(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
-        let config = &self.node.config;
+        let config = self.node.live_config();
         let limit = |n: i32| usize::try_from(n).unwrap_or(0);
         let mut connections = self.connections.lock();
         let of_ip = connections.by_ip.get(&ip).copied().unwrap_or(0);
@@ -189,7 +189,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut connections = self.server.connections.lock();
         connections.all -= 1;
-        let limit = usize::try_from(self.server.node.config.max_connections_per_ip).unwrap_or(0);
+        let limit =
+            usize::try_from(self.server.node.live_config().max_connections_per_ip).unwrap_or(0);
         // Said again only after it has become quiet: a place that comes and goes is no news.
         if connections.all <= limit / 2 {
             connections.refusing = false;

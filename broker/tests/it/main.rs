@@ -8,6 +8,7 @@
 mod admin;
 mod client;
 mod clocks;
+mod configs;
 mod connection;
 mod disk;
 mod durability;

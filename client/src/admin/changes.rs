@@ -1,4 +1,4 @@
-//! What of a topic can be changed while it is in use: its configuration, the number of its partitions, where it begins.
+//! What can be changed while it is in use: configuration, the number of a topic's partitions, where they begin.
 //!
 //! Part of [`Admin`]. Nothing here is repeated by itself once it was sent: whoever asks decides whether to ask again.
 
@@ -17,7 +17,7 @@ use flumen_protocol::message::{
     IncrementalAlterConfigsRequest,
 };
 
-use super::{Admin, check, unanswered};
+use super::{Admin, ConfigResource, check, unanswered};
 use crate::client::Node;
 use crate::error::ClientError;
 
@@ -50,13 +50,15 @@ pub struct LogDirEntry {
 }
 
 impl Admin {
-    /// Changes a topic's configuration, all of it or nothing. With `validate_only` nothing is changed.
+    /// Changes the configuration of a topic, a broker or all of them: all of `changes` or nothing. With `validate_only` nothing is
+    /// changed.
     ///
     /// # Errors
-    /// [`ClientError::NotFound`]: no such topic. [`ClientError::Invalid`]: an unknown key or a wrong value, named in the message.
-    pub async fn alter_topic_configs(
+    /// [`ClientError::NotFound`]: no such topic. [`ClientError::Invalid`]: an unknown key, one that is fixed while the broker runs, or
+    /// a wrong value, named in the message.
+    pub async fn alter_configs(
         &self,
-        topic: &str,
+        resource: ConfigResource<'_>,
         changes: &[(&str, ConfigChange)],
         validate_only: bool,
     ) -> Result<(), ClientError> {
@@ -74,22 +76,28 @@ impl Admin {
                 ..AlterableConfig::default()
             }
         };
+        let (resource_type, resource_name) = resource.wire();
+        let to = match resource {
+            ConfigResource::Broker(id) => Node::Broker(id),
+            ConfigResource::Topic(_) | ConfigResource::AllBrokers => Node::Controller,
+        };
         let request = IncrementalAlterConfigsRequest {
             resources: vec![AlterConfigsResource {
-                resource_type: 2,
-                resource_name: topic.to_owned(),
+                resource_type,
+                resource_name,
                 configs: changes.iter().map(alterable).collect(),
                 ..AlterConfigsResource::default()
             }],
             validate_only,
             ..IncrementalAlterConfigsRequest::default()
         };
-        let answer = self.client.send(Node::Controller, request).await?;
+        let answer = self.client.send(to, request).await?;
         let api = "IncrementalAlterConfigs";
+        let subject = resource.to_string();
         let result = answer.responses.first();
-        let result = result.ok_or_else(|| unanswered(api, topic))?;
+        let result = result.ok_or_else(|| unanswered(api, &subject))?;
         let message = result.error_message.as_deref();
-        check(result.error_code, format!("topic {topic}"), api, message)
+        check(result.error_code, subject, api, message)
     }
 
     /// Gives a topic more partitions: `count` in all. What a key hashes to changes with their number.

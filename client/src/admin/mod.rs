@@ -166,6 +166,29 @@ pub enum ConfigResource<'a> {
     Topic(&'a str),
     /// A broker's.
     Broker(BrokerId),
+    /// What was set for all brokers while they ran.
+    AllBrokers,
+}
+
+impl ConfigResource<'_> {
+    /// Kafka's code of the type, and the name.
+    fn wire(self) -> (i8, String) {
+        match self {
+            ConfigResource::Topic(name) => (2, name.to_owned()),
+            ConfigResource::Broker(id) => (4, id.to_string()),
+            ConfigResource::AllBrokers => (4, String::new()),
+        }
+    }
+}
+
+impl std::fmt::Display for ConfigResource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ConfigResource::Topic(name) => write!(f, "topic {name}"),
+            ConfigResource::Broker(id) => write!(f, "broker {id}"),
+            ConfigResource::AllBrokers => f.write_str("all brokers"),
+        }
+    }
 }
 
 impl Admin {
@@ -380,9 +403,10 @@ impl Admin {
         &self,
         resource: ConfigResource<'_>,
     ) -> Result<Vec<ConfigEntry>, ClientError> {
-        let (kind, name, to) = match resource {
-            ConfigResource::Topic(name) => (2, name.to_owned(), Node::Any),
-            ConfigResource::Broker(id) => (4, id.to_string(), Node::Broker(id)),
+        let (kind, name) = resource.wire();
+        let to = match resource {
+            ConfigResource::Broker(id) => Node::Broker(id),
+            ConfigResource::Topic(_) | ConfigResource::AllBrokers => Node::Any,
         };
         let asked = DescribeConfigsResource {
             resource_type: kind,
@@ -406,7 +430,7 @@ impl Admin {
         let message = result.error_message.as_deref();
         check(
             result.error_code,
-            format!("configuration of {name}"),
+            format!("configuration of {resource}"),
             "DescribeConfigs",
             message,
         )?;

@@ -3,6 +3,7 @@
 //! Source: Kafka `ConfigurationControlManager`, `ConfigAdminManager`; KIP-226, KIP-339.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flumen_log::LogConfig;
 use flumen_log::config::{ConfigKey, ConfigType};
@@ -11,19 +12,23 @@ use flumen_protocol::error_code::ErrorCode;
 use super::{Command, Decision, Refused, check_topic_name};
 use crate::cluster::image::ClusterImage;
 use crate::cluster::record::{ConfigRecord, MetadataRecord, ResourceKind};
+use crate::config::live::{DynamicKey, overlay};
+use crate::config::{BrokerConfig, ConfigError};
 
-/// Changes what is set for topics.
+/// Changes what is set for topics, for this broker, or for all brokers.
 #[derive(Debug, Clone)]
 pub(crate) struct AlterConfigs {
-    pub(crate) topics: Vec<TopicChange>,
-    /// The broker's own values, which a topic's stand before.
-    pub(crate) server: BTreeMap<String, String>,
+    pub(crate) resources: Vec<ResourceChange>,
+    /// What the broker was started with, and what is in force: a topic's values stand before it.
+    pub(crate) fixed: Arc<BrokerConfig>,
+    pub(crate) live: Arc<BrokerConfig>,
 }
 
-/// Changes of one topic.
+/// Changes of one topic, or of one broker; the empty name is all brokers'.
 #[derive(Debug, Clone)]
-pub(crate) struct TopicChange {
-    pub(crate) topic: String,
+pub(crate) struct ResourceChange {
+    pub(crate) kind: ResourceKind,
+    pub(crate) name: String,
     pub(crate) change: Change,
 }
 
@@ -53,8 +58,8 @@ impl Command for AlterConfigs {
 
     fn decide(&self, image: &ClusterImage) -> Result<Decision<Self::Reply>, Refused> {
         let mut records = Vec::new();
-        let reply = self.topics.iter().map(|change| {
-            records.extend(self.decide_topic(image, change)?);
+        let reply = self.resources.iter().map(|asked| {
+            records.extend(self.decide_resource(image, asked)?);
             Ok(())
         });
         let reply = reply.collect();
@@ -63,86 +68,131 @@ impl Command for AlterConfigs {
 }
 
 impl AlterConfigs {
-    fn decide_topic(
+    fn decide_resource(
         &self,
         image: &ClusterImage,
-        change: &TopicChange,
+        asked: &ResourceChange,
     ) -> Result<Vec<MetadataRecord>, Refused> {
-        let topic = &change.topic;
-        check_topic_name(topic)?;
-        if image.topic(topic).is_none() {
-            let message = format!("the topic '{topic}' does not exist");
-            return Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
+        if asked.kind == ResourceKind::Topic {
+            check_topic_name(&asked.name)?;
+            if image.topic(&asked.name).is_none() {
+                let message = format!("the topic '{}' does not exist", asked.name);
+                return Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
+            }
         }
         let none = BTreeMap::new();
-        let before = image.config(ResourceKind::Topic, topic).unwrap_or(&none);
-        let after = match &change.change {
+        let before = image.config(asked.kind, &asked.name).unwrap_or(&none);
+        let after = match &asked.change {
             Change::Replace(all) => all.iter().cloned().collect(),
             Change::Each(changes) => {
                 let mut after = before.clone();
                 for (key, operation) in changes {
-                    self.carry_out(&mut after, key, operation)?;
+                    self.carry_out(asked.kind, &mut after, (key, operation))?;
                 }
                 after
             }
         };
-        for (key, value) in &after {
-            known(key)?.validate(value).map_err(invalid)?;
+        self.check(asked.kind, &after)?;
+        Ok(difference(asked, before, &after))
+    }
+
+    /// Each value for itself, then all together.
+    fn check(&self, kind: ResourceKind, after: &BTreeMap<String, String>) -> Result<(), Refused> {
+        if kind == ResourceKind::Broker {
+            let fixed: Vec<&str> = after
+                .keys()
+                .map(String::as_str)
+                .filter(|key| DynamicKey::find(key).is_none())
+                .collect();
+            if !fixed.is_empty() {
+                return Err(not_dynamic(&fixed));
+            }
+            return overlay(&self.fixed, after)
+                .map(drop)
+                .map_err(|error: ConfigError| invalid(error));
         }
-        // What is right key by key may still be wrong together.
-        LogConfig::parse(&after, &self.server).map_err(invalid)?;
-        Ok(difference(topic, before, &after))
+        for (key, value) in after {
+            topic_key(key)?.validate(value).map_err(invalid)?;
+        }
+        LogConfig::parse(after, &self.live.log_defaults).map_err(invalid)?;
+        Ok(())
     }
 
     fn carry_out(
         &self,
+        kind: ResourceKind,
         settings: &mut BTreeMap<String, String>,
-        name: &str,
-        operation: &Operation,
+        (name, operation): (&str, &Operation),
     ) -> Result<(), Refused> {
-        let key = known(name)?;
         match operation {
             Operation::Set(value) => {
                 settings.insert(name.to_owned(), value.clone());
             }
             Operation::Delete => {
+                // A name that nobody knows cannot be taken back either.
+                self.list_of(kind, settings, name)?;
                 settings.remove(name);
             }
-            Operation::Append(words) => self.edit_list(settings, key, "append", |list| {
+            Operation::Append(words) => {
+                let mut list = self.list_to_edit(kind, settings, (name, "append"))?;
                 for word in split(words) {
                     if !list.contains(&word) {
                         list.push(word);
                     }
                 }
-            })?,
-            Operation::Subtract(words) => self.edit_list(settings, key, "subtract", |list| {
+                settings.insert(name.to_owned(), list.join(","));
+            }
+            Operation::Subtract(words) => {
+                let mut list = self.list_to_edit(kind, settings, (name, "subtract"))?;
                 let unwanted: Vec<String> = split(words).collect();
                 list.retain(|word| !unwanted.contains(word));
-            })?,
+                settings.insert(name.to_owned(), list.join(","));
+            }
         }
         Ok(())
     }
 
-    fn edit_list(
+    fn list_to_edit(
         &self,
-        settings: &mut BTreeMap<String, String>,
-        key: &ConfigKey,
-        what: &str,
-        edit: impl FnOnce(&mut Vec<String>),
-    ) -> Result<(), Refused> {
-        if key.kind != ConfigType::List {
-            let message = format!(
-                "can't {what} to key {} because its type is not LIST",
-                key.name
-            );
-            return Err(Refused::new(ErrorCode::InvalidConfig, message));
-        }
-        let (value, _) = key.resolve(settings, &self.server).map_err(invalid)?;
-        let mut list: Vec<String> = split(&value).collect();
-        edit(&mut list);
-        settings.insert(key.name.to_owned(), list.join(","));
-        Ok(())
+        kind: ResourceKind,
+        settings: &BTreeMap<String, String>,
+        (name, what): (&str, &str),
+    ) -> Result<Vec<String>, Refused> {
+        self.list_of(kind, settings, name)?.ok_or_else(|| {
+            let message = format!("can't {what} to key {name} because its type is not LIST");
+            Refused::new(ErrorCode::InvalidConfig, message)
+        })
     }
+
+    /// The words of a list as it is now; `None` if the key is no list.
+    fn list_of(
+        &self,
+        kind: ResourceKind,
+        settings: &BTreeMap<String, String>,
+        name: &str,
+    ) -> Result<Option<Vec<String>>, Refused> {
+        let (is_list, value) = match kind {
+            ResourceKind::Topic => {
+                let key = topic_key(name)?;
+                let resolved = key.resolve(settings, &self.live.log_defaults);
+                (key.kind == ConfigType::List, resolved.map_err(invalid)?.0)
+            }
+            ResourceKind::Broker => {
+                let key = DynamicKey::find(name).ok_or_else(|| not_dynamic(&[name]))?;
+                let set = settings.get(name).cloned();
+                (key.is_list(), set.unwrap_or_else(|| key.value(&self.live)))
+            }
+        };
+        Ok(is_list.then(|| split(&value).collect()))
+    }
+}
+
+fn not_dynamic(keys: &[&str]) -> Refused {
+    let message = format!(
+        "cannot update these configs dynamically: {}; set them in the broker's configuration and restart it",
+        keys.join(", ")
+    );
+    Refused::new(ErrorCode::InvalidRequest, message)
 }
 
 fn split(words: &str) -> impl Iterator<Item = String> + '_ {
@@ -153,7 +203,7 @@ fn split(words: &str) -> impl Iterator<Item = String> + '_ {
         .map(str::to_owned)
 }
 
-fn known(name: &str) -> Result<&'static ConfigKey, Refused> {
+fn topic_key(name: &str) -> Result<&'static ConfigKey, Refused> {
     ConfigKey::find(name).ok_or_else(|| {
         let message = format!("unknown topic config name: {name}");
         Refused::new(ErrorCode::InvalidConfig, message)
@@ -166,14 +216,14 @@ fn invalid(why: impl std::fmt::Display) -> Refused {
 
 /// Only what really changes is written down.
 fn difference(
-    topic: &str,
+    asked: &ResourceChange,
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
 ) -> Vec<MetadataRecord> {
     let record = |key: &String, value: Option<&String>| {
         MetadataRecord::Config(ConfigRecord {
-            kind: ResourceKind::Topic,
-            resource: topic.to_owned(),
+            kind: asked.kind,
+            resource: asked.name.clone(),
             key: key.clone(),
             value: value.cloned(),
         })
