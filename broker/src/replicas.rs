@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use flumen_log::config::FlushMode;
 use flumen_log::dir::{Identity, LogDir};
-use flumen_log::disk::Space;
+use flumen_log::disk::{Disk, Space};
 use flumen_log::{Log, LogConfig, OpenError, ReadError};
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::{Offset, TopicId, TopicPartition};
@@ -66,6 +66,8 @@ impl Replicas {
         let (disk, path) = (Arc::clone(&drivers.disk), config.data_dir());
         let (dir, metadata) = drivers
             .blocking(move || {
+                let metadata_dir = path.join(metadata_partition().to_string());
+                refuse_metadata_of_kafka(&*disk, &metadata_dir)?;
                 let dir = LogDir::open(disk, &path, &fresh)?;
                 let keep = BTreeMap::from([("cleanup.policy".to_owned(), String::new())]);
                 let config = LogConfig::parse(&keep, &BTreeMap::new())
@@ -431,6 +433,23 @@ impl Replicas {
         if let Err(error) = self.drivers.blocking(move || dir.close(epoch)).await {
             tracing::error!(%error, "the stop is not a clean one: the next start recovers");
         }
+    }
+}
+
+/// Apache Kafka keeps its cluster metadata in a directory of the same name, in records of its own. Taken for ours they would be an
+/// error nobody understands, or, where a snapshot has replaced them, a cluster without topics that sets every log aside.
+fn refuse_metadata_of_kafka(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let kafkas = |name: &str| name == "quorum-state" || name.ends_with(".checkpoint");
+    // A directory that is not there holds nothing.
+    let entries = disk.list(dir).unwrap_or_default();
+    match entries.iter().find(|entry| kafkas(&entry.name)) {
+        None => Ok(()),
+        Some(entry) => Err(OpenError::Mismatch {
+            path: dir.join(&entry.name),
+            reason: "the metadata of an Apache Kafka cluster is not taken over. Begin with an empty directory, create the topics, stop, and \
+                     put the files of their partitions (all but partition.metadata) in place: docs/compatibility.md"
+                .to_owned(),
+        }),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod architecture;
 mod arrows;
+mod compatibility;
 mod generated;
 mod tree;
 

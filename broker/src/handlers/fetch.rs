@@ -195,16 +195,23 @@ impl Plan {
     }
 
     fn read(&self, partition: &Partition, asked: &FetchPartition, taken: usize) -> PartitionData {
-        if let Some((epoch, end_offset)) =
-            partition.divergence(asked.last_fetched_epoch, asked.fetch_offset)
-        {
-            let mut data = frame(partition, asked, self.isolation);
-            data.diverging_epoch = EpochEndOffset {
-                epoch,
-                end_offset,
-                ..Default::default()
-            };
-            return data;
+        match partition.divergence(asked.last_fetched_epoch, asked.fetch_offset) {
+            Ok(None) => {}
+            Ok(Some((epoch, end_offset))) => {
+                let mut data = frame(partition, asked, self.isolation);
+                data.diverging_epoch = EpochEndOffset {
+                    epoch,
+                    end_offset,
+                    ..Default::default()
+                };
+                return data;
+            }
+            Err(error) => {
+                return PartitionData {
+                    error_code: error.code(),
+                    ..frame(partition, asked, self.isolation)
+                };
+            }
         }
         let room = self.max_bytes.saturating_sub(taken);
         let max_bytes = usize::try_from(asked.partition_max_bytes)

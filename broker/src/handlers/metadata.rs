@@ -95,7 +95,7 @@ async fn create_missing(node: &Arc<Node>, context: &Context, request: &MetadataR
     let missing: BTreeSet<&str> = requested(context, request)
         .unwrap_or_default()
         .iter()
-        .filter_map(|topic| topic.name.as_deref())
+        .filter_map(asked_name)
         .filter(|name| check_topic_name(name).is_ok() && image.topic(name).is_none())
         .collect();
     if missing.is_empty() {
@@ -106,19 +106,25 @@ async fn create_missing(node: &Arc<Node>, context: &Context, request: &MetadataR
     node.cluster.auto_create(&names).await;
 }
 
+/// The name that counts: where an id is given, it alone does. Java's AdminClient leaves an empty name beside it.
+fn asked_name(asked: &MetadataRequestTopic) -> Option<&str> {
+    asked.name.as_deref().filter(|_| asked.topic_id.is_nil())
+}
+
 fn look_up(
     image: &ClusterImage,
     context: &Context,
     asked: &MetadataRequestTopic,
 ) -> MetadataResponseTopic {
-    let found = match &asked.name {
+    let name = asked_name(asked);
+    let found = match name {
         Some(name) => image.topic(name),
         None => image.topic_by_id(asked.topic_id),
     };
     if let Some(topic) = found {
         return describe(image, topic);
     }
-    let error = match &asked.name {
+    let error = match name {
         Some(name) if check_topic_name(name).is_err() => ErrorCode::InvalidTopicException,
         Some(_) => ErrorCode::UnknownTopicOrPartition,
         None if context.version >= 12 => ErrorCode::UnknownTopicId,
@@ -127,10 +133,9 @@ fn look_up(
     MetadataResponseTopic {
         error_code: error.code(),
         // Below version 12 the name cannot be null.
-        name: if context.version < 12 {
-            Some(asked.name.clone().unwrap_or_default())
-        } else {
-            asked.name.clone()
+        name: match name {
+            None if context.version < 12 => Some(String::new()),
+            name => name.map(str::to_owned),
         },
         topic_id: asked.topic_id,
         ..Default::default()

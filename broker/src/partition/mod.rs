@@ -319,16 +319,20 @@ impl Partition {
     }
 
     /// Whether a reader at `offset` whose last record was of `last_epoch` has followed another history; where ours parts from it.
+    ///
+    /// # Errors
+    /// `OFFSET_OUT_OF_RANGE` for an epoch that is not in our history: its reader must begin anew (Kafka: `Partition.readRecords`).
     pub(crate) fn divergence(
         &self,
         last_epoch: LeaderEpoch,
         offset: Offset,
-    ) -> Option<(LeaderEpoch, Offset)> {
+    ) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
         if last_epoch < 0 {
-            return None;
+            return Ok(None);
         }
-        let (epoch, end) = self.end_offset_for_epoch(last_epoch)?;
-        (epoch < last_epoch || end < offset).then_some((epoch, end))
+        let known = self.end_offset_for_epoch(last_epoch);
+        let (epoch, end) = known.ok_or(ErrorCode::OffsetOutOfRange)?;
+        Ok((epoch < last_epoch || end < offset).then_some((epoch, end)))
     }
 
     /// Parks a fetch: `wait` is told whenever bytes become visible, until the guard is dropped. Look again after parking.

@@ -20,6 +20,7 @@ mod limits;
 mod planted;
 mod produce;
 mod restart;
+mod rules;
 mod support;
 mod tools;
 mod transactions;

@@ -1,5 +1,7 @@
 //! What was acknowledged is there after a restart.
 
+use flumen_broker::config::BrokerConfig;
+use flumen_broker::{Broker, Drivers};
 use flumen_protocol::builder::BatchOptions;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::message::MetadataRequest;
@@ -221,4 +223,24 @@ async fn a_log_that_no_topic_knows_is_set_aside_and_kept() {
     world.run().await;
     let mut client = world.client().await;
     assert_eq!(client.values("t", 0, 0).await, ["a"]);
+}
+
+#[tokio::test]
+async fn the_metadata_of_apache_kafka_is_refused_in_words() {
+    for name in ["quorum-state", "00000000000000000000-0000000000.checkpoint"] {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = folder.path().join("__cluster_metadata-0");
+        std::fs::create_dir(&metadata).unwrap();
+        std::fs::write(metadata.join(name), "").unwrap();
+        let orders = folder.path().join("orders-0");
+        std::fs::create_dir(&orders).unwrap();
+        let config = BrokerConfig::from_properties([
+            ("log.dirs", folder.path().to_str().unwrap()),
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+        ])
+        .unwrap();
+        let refused = Broker::start(config, Drivers::os()).await.unwrap_err();
+        assert!(refused.to_string().contains("Apache Kafka"), "{refused}");
+        assert!(orders.exists(), "nothing was touched");
+    }
 }

@@ -9,6 +9,7 @@ mod fencing;
 mod life;
 mod loading;
 mod offsets;
+mod reading;
 mod retention;
 mod retries;
 mod soak;
