@@ -5,14 +5,15 @@
 #   make sim SEEDS=1000 [FROM=0]                                so many seeds of the simulation, with progress and what they exercised
 #   make setup                                                  only the set-up: Debian packages, RocksDB (once per machine)
 #   make fix                                                    format, regenerate what is generated
+#   make conformance [SUITES="topics streams"]                  Kafka's tools, clients, Streams and Connect on the release binary (Java 17, Maven); docs/compatibility.md
 #   make fuzz [SECONDS=3600] [TARGETS="request batch"]          every reader of bytes under libFuzzer, guided by coverage, each for so long
 #   make dist                                                   the stripped release binary, target/dist/flumen
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim lint fix fuzz dist
+.PHONY: help setup demo test sim lint fix conformance fuzz dist
 
 help:
-	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+	@sed -n '3,10s/^# \{0,1\}//p' Makefile
 
 setup:
 	@tools/setup test
@@ -41,6 +42,12 @@ fix:
 	cargo run -q -p flumen-protocol-generator
 	cargo fmt --all
 	UPDATE=1 cargo test -q -p flumen --test tidy
+
+conformance:
+	@tests/conformance/run --check
+	@tools/setup build
+	cargo build --release --locked -p flumen
+	tests/conformance/run $(SUITES)
 
 fuzz:
 	@tools/setup build

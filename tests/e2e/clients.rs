@@ -77,8 +77,18 @@ fn cooperative_and_static_members_share_a_topic() {
 }
 
 #[test]
+fn confluent_kafka_and_its_administration_work() {
+    script(&Server::start(), "confluent");
+}
+
+#[test]
 fn kafka_python_and_its_administration_work() {
     script(&Server::start(), "kafka_python");
+}
+
+#[test]
+fn kafka_pythons_command_line_works() {
+    script(&Server::start(), "kafka_python_cli");
 }
 
 #[test]
