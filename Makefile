@@ -8,12 +8,13 @@
 #   make conformance [SUITES="topics streams"]                  Kafka's tools, clients, Streams and Connect on the release binary (Java 17, Maven); docs/compatibility.md
 #   make fuzz [SECONDS=3600] [TARGETS="request batch"]          every reader of bytes under libFuzzer, guided by coverage, each for so long
 #   make dist                                                   the stripped release binary, target/dist/flumen
+#   make bench [BENCH="--rounds 5 --only consume"]              beside Apache Kafka, same clients, same run (needs Java, Maven, kcat)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim lint fix conformance fuzz dist
+.PHONY: help setup demo test sim lint fix conformance fuzz dist bench
 
 help:
-	@sed -n '3,10s/^# \{0,1\}//p' Makefile
+	@sed -n '3,11s/^# \{0,1\}//p' Makefile
 
 setup:
 	@tools/setup test
@@ -56,3 +57,10 @@ fuzz:
 dist:
 	@tools/setup build
 	cargo build --profile dist --locked -p flumen
+
+bench:
+	@tools/setup build
+	@tools/bench/fetch
+	cargo build --profile dist --locked -p flumen
+	cargo build --release --locked -p flumen-broker --example limits
+	@out=$${CARGO_TARGET_DIR:-target}; python3 -B tools/bench --flumen $$out/dist/flumen --limits $$out/release/examples/limits $(BENCH)
