@@ -64,6 +64,7 @@ pub mod api;
 pub mod batch;
 pub mod builder;
 pub mod codec;
+pub mod compacted;
 pub mod compression;
 pub mod error_code;
 pub mod frame;

@@ -210,6 +210,11 @@ impl<'a> RecordRef<'a> {
         }
     }
 
+    /// Number of headers, and their bytes.
+    pub(crate) fn raw_headers(&self) -> (u32, &'a [u8]) {
+        (self.header_count, self.header_bytes)
+    }
+
     /// The same record as slices of `buffer`, which must be the bytes it was parsed from.
     pub(crate) fn to_record(self, buffer: &Bytes, offset: i64, timestamp: i64) -> Record {
         let slice = |part: &[u8]| buffer.slice_ref(part);
@@ -239,6 +244,7 @@ pub(crate) struct Body<'a> {
 pub(crate) enum EncodeHeaders<'a> {
     Pairs(&'a [HeaderRef<'a>]),
     Encoded(&'a Headers),
+    Raw((u32, &'a [u8])),
 }
 
 /// Appends one record to `output`; exactly [`encoded_len`] bytes.
@@ -268,6 +274,10 @@ pub(crate) fn encode(
             put_varint(output, i64::from(headers.count));
             output.extend_from_slice(&headers.bytes);
         }
+        EncodeHeaders::Raw((count, bytes)) => {
+            put_varint(output, i64::from(count));
+            output.extend_from_slice(bytes);
+        }
     }
 }
 
@@ -286,6 +296,7 @@ fn body_len(timestamp_delta: i64, offset_delta: i32, body: &Body<'_>) -> usize {
         EncodeHeaders::Encoded(headers) => {
             varint_len(i64::from(headers.count)) + headers.bytes.len()
         }
+        EncodeHeaders::Raw((count, bytes)) => varint_len(i64::from(count)) + bytes.len(),
     };
     1 + varint_len(timestamp_delta)
         + varint_len(i64::from(offset_delta))
