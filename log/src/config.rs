@@ -243,6 +243,8 @@ pub struct LogConfig {
     pub cleanup_policy: CleanupPolicy,
     /// `compression.type`; `None`: as the producer sent it.
     pub compression: Option<Compression>,
+    /// `delete.retention.ms`
+    pub delete_retention_ms: i64,
     /// `flush.mode`
     pub flush_mode: FlushMode,
     /// `flush.messages`
@@ -251,6 +253,8 @@ pub struct LogConfig {
     pub flush_ms: u64,
     /// `index.interval.bytes`
     pub index_interval_bytes: u64,
+    /// `max.compaction.lag.ms`
+    pub max_compaction_lag_ms: i64,
     /// `max.message.bytes`
     pub max_message_bytes: usize,
     /// `message.timestamp.after.max.ms`
@@ -259,6 +263,10 @@ pub struct LogConfig {
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.type`
     pub timestamp_type: TimestampType,
+    /// `min.cleanable.dirty.ratio`
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`
+    pub min_compaction_lag_ms: i64,
     /// `min.insync.replicas`
     pub min_insync_replicas: u32,
     /// `retention.bytes`
@@ -309,6 +317,14 @@ impl LogConfig {
         let values = Values { topic, server };
         let cleanup = values.get("cleanup.policy")?;
         let cleanup: Vec<_> = cleanup.split(',').map(str::trim).collect();
+        let min_compaction_lag_ms = values.number("min.compaction.lag.ms")?;
+        let max_compaction_lag_ms = values.number("max.compaction.lag.ms")?;
+        if min_compaction_lag_ms > max_compaction_lag_ms {
+            let reason =
+                format!("must not be above max.compaction.lag.ms = {max_compaction_lag_ms}");
+            let value = min_compaction_lag_ms.to_string();
+            return Err(error("min.compaction.lag.ms", &value, &reason));
+        }
         Ok(Self {
             cleanup_policy: CleanupPolicy {
                 delete: cleanup.contains(&"delete"),
@@ -319,6 +335,10 @@ impl LogConfig {
                 "uncompressed" => Some(Compression::None),
                 name => Some(Compression::from_name(name).expect("one of the valid words")),
             },
+            delete_retention_ms: values.number("delete.retention.ms")?,
+            min_cleanable_dirty_ratio: values.fraction("min.cleanable.dirty.ratio")?,
+            min_compaction_lag_ms,
+            max_compaction_lag_ms,
             flush_mode: match values.get("flush.mode")?.as_str() {
                 "async" => FlushMode::Async,
                 _ => FlushMode::Sync,
@@ -345,6 +365,19 @@ impl LogConfig {
     }
 }
 
+impl LogConfig {
+    /// Age at which a new segment is begun: no cleaning touches the active one, so it must not stay the active one for longer than
+    /// a record may stay uncompacted. Source: Kafka `LogConfig.maxSegmentMs`.
+    pub(crate) fn segment_ms_max(&self) -> u64 {
+        match self.cleanup_policy.compact {
+            true => self
+                .segment_ms
+                .min(self.max_compaction_lag_ms.unsigned_abs()),
+            false => self.segment_ms,
+        }
+    }
+}
+
 impl Default for LogConfig {
     /// All defaults.
     fn default() -> Self {
@@ -367,6 +400,10 @@ impl Values<'_> {
     }
 
     fn number(&self, name: &str) -> Result<i64, ConfigError> {
+        Ok(self.get(name)?.parse().expect("validated as a number"))
+    }
+
+    fn fraction(&self, name: &str) -> Result<f64, ConfigError> {
         Ok(self.get(name)?.parse().expect("validated as a number"))
     }
 

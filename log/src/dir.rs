@@ -12,6 +12,7 @@
 //!
 //! Source: Kafka `LogManager`, `LogDirFailureChannel`, `MetaPropertiesEnsemble`.
 
+mod cleaning;
 mod points;
 pub(crate) mod renew;
 
@@ -29,6 +30,7 @@ use crate::disk::{Disk, DiskLock};
 use crate::error::{FlushError, OpenError, ReadError};
 use crate::log::{Deleted, Log, OpenOptions, checkpoint_many};
 use crate::recovery;
+pub use cleaning::Dirty;
 use points::Points;
 
 const LOCK_FILE: &str = ".lock";
@@ -176,6 +178,7 @@ impl LogDir {
                 .map(|points| points.get(partition).copied().unwrap_or(0)),
             log_start_offset: points.log_start.get(partition).copied().unwrap_or(0),
             topic_id,
+            foreign: points.foreign,
         }
     }
 
@@ -224,7 +227,8 @@ impl LogDir {
 
     /// Forgets a log and gives its directory a name that is no partition's.
     fn detach(&self, partition: &TopicPartition, suffix: &str) -> io::Result<Option<PathBuf>> {
-        if let Some(log) = self.logs.write().remove(partition) {
+        let removed = self.logs.write().remove(partition);
+        if let Some(log) = removed {
             log.retire();
         }
         let mut points = self.points.lock();
@@ -237,6 +241,9 @@ impl LogDir {
         if changed {
             self.write_recovery(&mut points)?;
             self.write_log_start(&points)?;
+        }
+        if points.clean.remove(partition).is_some() {
+            self.write_clean(&points)?;
         }
         let from = self.dir_of(partition);
         let taken: BTreeSet<String> = self
@@ -282,6 +289,15 @@ impl LogDir {
             *point = offset;
             self.write_recovery(&mut points)
                 .map_err(failed("lowering a recovery point"))?;
+        }
+        if points
+            .clean
+            .get(partition)
+            .is_some_and(|clean| *clean > offset)
+        {
+            points.clean.insert(partition.clone(), offset);
+            self.write_clean(&points)
+                .map_err(failed("lowering the mark of the last cleaning"))?;
         }
         // Under the lock: a checkpoint must not write down a point from before the cut.
         log.truncate_to(offset)
@@ -443,6 +459,10 @@ impl LogDir {
 
     fn write_recovery(&self, points: &mut Points) -> io::Result<()> {
         self.known(points.write_recovery(&*self.disk, &self.path))
+    }
+
+    fn write_clean(&self, points: &Points) -> io::Result<()> {
+        self.known(points.write_clean(&*self.disk, &self.path))
     }
 
     fn write_log_start(&self, points: &Points) -> io::Result<()> {

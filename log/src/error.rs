@@ -172,6 +172,39 @@ impl From<io::Error> for ReadError {
     }
 }
 
+/// Why a cleaning stopped. Nothing is lost: what was not cleaned is there as it was.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CompactError {
+    /// A batch cannot be read: the log cannot be cleaned before somebody has mended it.
+    #[error("{0}")]
+    Corrupt(ReadError),
+    /// The disk refused, for lack of space perhaps: a later cleaning may work.
+    #[error("could not write: {0}")]
+    Storage(Arc<io::Error>),
+    /// What was being cleaned was deleted or cut off meanwhile: begin anew.
+    #[error("the log changed while it was cleaned")]
+    Outdated,
+    /// The log takes no writes any more.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+}
+
+impl From<io::Error> for CompactError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(Arc::new(error))
+    }
+}
+
+impl From<ReadError> for CompactError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Storage(error) => Self::Storage(error),
+            ReadError::OffsetOutOfRange { .. } => Self::Outdated,
+            ReadError::Corrupt { .. } => Self::Corrupt(error),
+        }
+    }
+}
+
 /// Why a log or a data directory could not be opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -26,7 +26,7 @@ use crate::disk::Disk;
 use table::Table;
 
 pub use txn::AbortedTxn;
-pub(crate) use txn::TxnIndex;
+pub(crate) use txn::{TxnIndex, encode_aborted};
 
 /// Where a batch lies: its last offset and the position of its first byte in the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! One partition's durable log in Kafka's on-disk format, and a directory of them.
 //!
-//! A log is a sequence of record batches with consecutive offsets. The verbs: [`Log::append`], [`Log::read`],
+//! A log is a sequence of record batches with growing offsets. The verbs: [`Log::append`], [`Log::read`],
 //! [`Log::flush`] (what was appended is durable), [`Log::truncate_to`] (a follower's log parts from its leader's),
-//! [`Log::delete_records_before`] and retention (old data goes, whole segments at a time).
+//! [`Log::delete_records_before`] and retention (old data goes, whole segments at a time), [`Log::compact_step`] (of each key only the
+//! newest record stays).
 //!
 //! ```text
 //! data/                                    LogDir
@@ -64,6 +65,7 @@ pub mod fault_disk;
 pub mod fuzz;
 
 mod checkpoint;
+mod compaction;
 mod index;
 mod log;
 mod producers;
@@ -72,14 +74,17 @@ mod retention;
 mod sealed;
 mod segment;
 mod snapshot;
+mod swap;
 mod validate;
 
 pub use config::LogConfig;
-pub use dir::{Found, Identity, LogDir};
-pub use error::{AppendError, Fenced, FlushError, OpenError, ProducerError, ReadError};
+pub use dir::{Dirty, Found, Identity, LogDir};
+pub use error::{
+    AppendError, CompactError, Fenced, FlushError, OpenError, ProducerError, ReadError,
+};
 pub use index::AbortedTxn;
 pub use log::{
-    AppendAs, Appended, Deleted, Log, OpenOptions, ScrubPosition, Scrubbed, Slice,
-    TimestampAndOffset, flush_many,
+    AppendAs, Appended, Compactable, Compacted, Compaction, CompactionOptions, CompactionStep,
+    Deleted, Log, OpenOptions, ScrubPosition, Scrubbed, Slice, TimestampAndOffset, flush_many,
 };
 pub use producers::{ActiveProducer, VerificationGuard};

@@ -1,9 +1,10 @@
 //! One partition's log: ordered segments, the last one active. Assigns offsets, rolls, and publishes what it did.
 //!
-//! The verbs live beside this file: [`append`], [`read`], [`flush`], [`checkpoint`], [`truncate`], [`scrub`]. What they share is here.
+//! The verbs live beside this file: [`append`], [`read`], [`flush`], [`checkpoint`], [`truncate`], [`compact`], [`scrub`]. What they share is here.
 //!
-//! Locks, in the order they are taken: `checkpointing`, `flushing` (one flush at a time), `writer` (one append, roll or truncation at a time),
-//! then one of `producers`, `epochs`, `segments`, each held for memory work only. Readers take none of the first three.
+//! Locks, in the order they are taken: `compacting` (who takes segments away or rewrites them), `checkpointing`, `flushing` (one flush at a
+//! time), `writer` (one append, roll or truncation at a time), then one of `producers`, `epochs`, `segments`, each held for memory
+//! work only. Readers take none of the first four.
 //!
 //! What is published in which order by an append: bytes and extent of the segment, producers (so an open transaction is known),
 //! then `log_end_offset`. So whoever sees an end sees all that lies below it, and a last stable offset that accounts for it.
@@ -11,6 +12,7 @@
 
 mod append;
 mod checkpoint;
+mod compact;
 mod flush;
 mod read;
 mod scrub;
@@ -20,7 +22,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use flumen_protocol::id::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TopicId};
 use parking_lot::{Mutex, RwLock};
@@ -35,6 +37,7 @@ use crate::segment::{Place, Segment};
 
 pub use append::{AppendAs, Appended};
 pub(crate) use checkpoint::checkpoint_many;
+pub use compact::{Compactable, Compacted, Compaction, CompactionOptions, CompactionStep};
 pub use flush::flush_many;
 pub use read::{Slice, TimestampAndOffset};
 pub use scrub::{ScrubPosition, Scrubbed};
@@ -52,6 +55,9 @@ pub struct OpenOptions {
     pub log_start_offset: Offset,
     /// The topic's id, kept in `partition.metadata`; must be the one that is there.
     pub topic_id: Option<TopicId>,
+    /// Apache Kafka wrote it last, whose compaction leaves holes between segments above the recovery point too: they are no sign
+    /// of a loss.
+    pub foreign: bool,
 }
 
 /// One partition's log. `&self` everywhere: share it in an `Arc`. See [the crate](crate) for an example.
@@ -60,6 +66,7 @@ pub struct Log {
     place: Place,
     topic_id: Option<TopicId>,
     config: RwLock<Arc<LogConfig>>,
+    compacting: Mutex<()>,
     checkpointing: Mutex<()>,
     flushing: Mutex<()>,
     writer: Mutex<Writer>,
@@ -70,6 +77,8 @@ pub struct Log {
     log_end_offset: AtomicI64,
     flushed_offset: AtomicI64,
     fenced: OnceLock<Fenced>,
+    /// Segments that were rewritten: who remembers a position in one must find it again.
+    swaps: AtomicU64,
     /// Found by [`Log::scrub`].
     damaged: RwLock<Arc<Vec<scrub::Damage>>>,
 }
@@ -120,6 +129,7 @@ impl Log {
             disk,
             dir: Arc::from(dir),
             index_bytes: config.index_bytes,
+            suffix: "",
         };
         let loaded = recovery::load(&place, &config, &options)?;
         let Loaded {
@@ -158,6 +168,7 @@ impl Log {
         Ok(Self {
             topic_id: options.topic_id,
             config: RwLock::new(Arc::new(config)),
+            compacting: Mutex::new(()),
             checkpointing: Mutex::new(()),
             flushing: Mutex::new(()),
             writer: Mutex::new(writer),
@@ -171,6 +182,7 @@ impl Log {
             log_end_offset: AtomicI64::new(log_end_offset),
             flushed_offset: AtomicI64::new(flushed_offset),
             fenced: OnceLock::new(),
+            swaps: AtomicU64::new(0),
             damaged: RwLock::default(),
             place,
         })

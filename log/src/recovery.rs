@@ -32,7 +32,8 @@ use crate::error::OpenError;
 use crate::log::OpenOptions;
 use crate::producers::Producers;
 use crate::segment::walk::WalkError;
-use crate::segment::{Exists, Place, Segment};
+use crate::segment::{Exists, Place, Segment, parse_name};
+use crate::swap;
 
 pub(crate) use rewrite::ask_to_rewrite;
 pub(crate) use state::producers_at;
@@ -167,6 +168,7 @@ impl Loading<'_> {
     /// Reads the directory, creating it if need be, and removes what an interrupted write left.
     fn names(&mut self) -> Result<Names, OpenError> {
         let (disk, dir) = (&self.place.disk, &*self.place.dir);
+        swap::finish(self.place).map_err(OpenError::at(dir))?;
         let entries = match disk.list(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.touched.parents = disk.create_dir(dir).map_err(OpenError::at(dir))?;
@@ -191,14 +193,7 @@ impl Loading<'_> {
                 METADATA_FILE => names.metadata = true,
                 rewrite::NOTE_FILE => names.fenced = true,
                 LEADER_EPOCH_FILE => names.epochs = true,
-                name if name.ends_with(".swap") => {
-                    let reason = "left by an interrupted compaction of Apache Kafka; start Kafka once on this directory".into();
-                    return Err(OpenError::Mismatch { path, reason });
-                }
-                name if [".tmp", ".deleted", ".cleaned"]
-                    .iter()
-                    .any(|suffix| name.ends_with(suffix)) =>
-                {
+                name if name.ends_with(".tmp") => {
                     disk.remove_file(&path).map_err(OpenError::at(&path))?;
                 }
                 name => names.note(name),
@@ -273,13 +268,10 @@ impl Loading<'_> {
 
 impl Names {
     fn note(&mut self, name: &str) {
-        let Some((base, suffix)) = name.split_once('.') else {
+        let Some((base, kind)) = parse_name(name) else {
             return;
         };
-        let Some(base) = base.parse().ok().filter(|_| base.len() == 20) else {
-            return;
-        };
-        match suffix {
+        match kind {
             "log" => self.segments.entry(base).or_default().log = true,
             "index" => self.segments.entry(base).or_default().index = true,
             "timeindex" => self.segments.entry(base).or_default().time_index = true,

@@ -32,9 +32,14 @@ pub(crate) fn due(
         _ => 0,
     };
     let by_time = config.retention_ms.filter(|_| config.cleanup_policy.delete);
-    let is_due = |segment: &&SegmentFacts| {
-        if segment.size == 0 || segment.next_offset > upper_bound {
+    let active = segments.len().saturating_sub(1);
+    let is_due = |(i, segment): &(usize, &SegmentFacts)| {
+        if segment.next_offset > upper_bound {
             return false;
+        }
+        if segment.size == 0 {
+            // Compaction of Apache Kafka's may have left nothing of it.
+            return *i < active && config.cleanup_policy.delete;
         }
         let below_start = segment.next_offset <= log_start_offset;
         let too_large = segment.size <= above_limit;
@@ -46,6 +51,7 @@ pub(crate) fn due(
     };
     segments
         .iter()
+        .enumerate()
         .take_while({
             let mut is_due = is_due;
             move |segment| is_due(segment)

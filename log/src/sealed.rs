@@ -72,6 +72,14 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Sealed> {
     Ok(Sealed::Damaged)
 }
 
+/// Whether we wrote the file, and not Kafka.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn has_checksum(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    Ok(checkpoint::read(disk, &beside(path))?.is_some())
+}
+
 /// Removes the checksum of a file that is gone.
 pub(crate) fn remove_checksum(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     match disk.remove_file(&beside(path)) {

@@ -31,13 +31,23 @@ pub(crate) struct Place {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: Arc<Path>,
     pub(crate) index_bytes: usize,
+    /// Behind the name of each file of a segment: none, or that of a segment that does not count yet.
+    pub(crate) suffix: &'static str,
 }
 
 impl Place {
-    /// `<dir>/<base offset in 20 digits>.<suffix>`
-    pub(crate) fn file(&self, base_offset: Offset, suffix: &str) -> PathBuf {
-        self.dir.join(format!("{base_offset:020}.{suffix}"))
+    /// `<dir>/<base offset in 20 digits>.<kind><suffix>`
+    pub(crate) fn file(&self, base_offset: Offset, kind: &str) -> PathBuf {
+        let suffix = self.suffix;
+        self.dir.join(format!("{base_offset:020}.{kind}{suffix}"))
     }
+}
+
+/// Base offset and what follows the point; `None` if that is no file of a segment.
+pub(crate) fn parse_name(name: &str) -> Option<(Offset, &str)> {
+    let (base, rest) = name.split_once('.')?;
+    let base = base.parse().ok().filter(|_| base.len() == 20)?;
+    Some((base, rest))
 }
 
 /// Which files of a segment exist.
@@ -431,12 +441,31 @@ impl Segment {
     /// No more batches will come: gives the time index its last entry and cuts the index files to what they hold. What fails
     /// here costs a longer scan later, so it is only noted.
     pub(crate) fn seal(&self) {
-        let max = self.extent().max;
-        let sealed = max.map_or(Ok(()), |max| self.times.append_if_newer(max));
-        let sealed = sealed.and_then(|()| self.trim());
-        if let Err(error) = sealed {
+        if let Err(error) = self.finish() {
             tracing::warn!(segment = %self.path().display(), %error, "could not finish the indexes");
         }
+    }
+
+    /// As [`Self::seal`], for who cannot do without.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        if let Some(max) = self.extent().max {
+            self.times.append_if_newer(max)?;
+        }
+        self.trim()
+    }
+
+    /// Opens all its files, so that it can be read whatever becomes of their names.
+    pub(crate) fn hold(&self) -> io::Result<()> {
+        self.file()?;
+        self.offsets.last()?;
+        self.times.last()?;
+        self.txns.load()
+    }
+
+    /// The bytes of the larger of its two indexes, if it were closed.
+    pub(crate) fn index_size(&self) -> io::Result<u64> {
+        let (offsets, times) = (self.offsets.table().size()?, self.times.table().size()?);
+        Ok(offsets.max(times))
     }
 
     /// Cuts the index files to what they hold; creates them if they hold nothing, so that a missing one is seen as missing.

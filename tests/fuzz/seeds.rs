@@ -210,6 +210,7 @@ fn files(clean: bool) -> Vec<(String, Vec<u8>)> {
         recovery_point: Some(0),
         log_start_offset: 0,
         topic_id: None,
+        foreign: false,
     };
     let log = Log::open(disk.clone(), dir, config, options).expect("a new log");
     let client = AppendAs::client(1);

@@ -230,10 +230,7 @@ impl Plan {
         };
         let mut data = frame(partition, asked, self.isolation);
         if self.isolation == Isolation::ReadCommitted {
-            match partition
-                .log()
-                .aborted_transactions(asked.fetch_offset, slice.next_offset)
-            {
+            match slice.aborted_transactions(asked.fetch_offset) {
                 Ok(aborted) => {
                     data.aborted_transactions =
                         Some(aborted.iter().map(aborted_transaction).collect())

@@ -1,4 +1,4 @@
-//! The two checkpoints of a data directory: how far each log is durable, and where each begins.
+//! The checkpoints of a data directory: how far each log is durable, where each begins, and up to where each was cleaned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,15 +12,20 @@ use crate::sealed::{self, Sealed};
 
 const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
 
-/// The two checkpoints as they are on the disk.
+/// The checkpoints as they are on the disk.
 #[derive(Debug, Default)]
 pub(super) struct Points {
     /// None if there was no readable file though there were logs.
     pub(super) recovery: Option<BTreeMap<TopicPartition, Offset>>,
     pub(super) log_start: BTreeMap<TopicPartition, Offset>,
+    /// A log that is not here is cleaned from its start on.
+    pub(super) clean: BTreeMap<TopicPartition, Offset>,
     /// Logs found at the start and not opened since: a clean stop holds for them.
     pub(super) untouched: BTreeSet<TopicPartition>,
+    /// The recovery points were written by Apache Kafka, in the run before this one.
+    pub(super) foreign: bool,
     /// Recovery points moved up since the file was written.
     pub(super) unwritten: bool,
 }
@@ -28,9 +33,14 @@ pub(super) struct Points {
 impl Points {
     /// As the files in `path` say; those that cannot be read are taken for missing.
     pub(super) fn read(disk: &dyn Disk, path: &Path) -> Result<Self, OpenError> {
+        let recovery_file = path.join(RECOVERY_POINT_FILE);
+        let ours = sealed::has_checksum(disk, &recovery_file);
+        let recovery = read_offsets(disk, &recovery_file)?;
         Ok(Self {
-            recovery: read_offsets(disk, &path.join(RECOVERY_POINT_FILE))?,
+            foreign: recovery.is_some() && !ours.map_err(OpenError::at(&recovery_file))?,
+            recovery,
             log_start: read_offsets(disk, &path.join(LOG_START_FILE))?.unwrap_or_default(),
+            clean: read_offsets(disk, &path.join(CLEANER_FILE))?.unwrap_or_default(),
             ..Self::default()
         })
     }
@@ -57,6 +67,14 @@ impl Points {
             disk,
             &dir.join(LOG_START_FILE),
             checkpoint::encode_offsets(&self.log_start).as_bytes(),
+        )
+    }
+
+    pub(super) fn write_clean(&self, disk: &dyn Disk, dir: &Path) -> Result<(), ReplaceError> {
+        sealed::replace(
+            disk,
+            &dir.join(CLEANER_FILE),
+            checkpoint::encode_offsets(&self.clean).as_bytes(),
         )
     }
 }

@@ -139,6 +139,11 @@ impl<const N: usize> Table<N> {
         Ok(end.checked_sub(1).map(|last| inner.entry(last)))
     }
 
+    /// Bytes of its entries.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        Ok((self.opened()?.entries * N) as u64)
+    }
+
     /// The two newest entries, newest first.
     pub(crate) fn newest(&self) -> io::Result<[Option<[u8; N]>; 2]> {
         let inner = self.opened()?;

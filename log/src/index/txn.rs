@@ -58,6 +58,13 @@ impl AbortedTxn {
     }
 }
 
+/// The bytes of a file that holds these.
+pub(crate) fn encode_aborted(txns: &[AbortedTxn]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(txns.len() * ENTRY_BYTES);
+    txns.iter().for_each(|txn| txn.encode(&mut bytes));
+    bytes
+}
+
 /// The aborted transactions whose marker lies in one segment, in the order of their markers.
 #[derive(Debug)]
 pub(crate) struct TxnIndex {
@@ -163,9 +170,7 @@ impl TxnIndex {
         if inner.saved == Some(entries.len()) {
             return None;
         }
-        let mut bytes = Vec::with_capacity(entries.len() * ENTRY_BYTES);
-        entries.iter().for_each(|txn| txn.encode(&mut bytes));
-        Some(bytes)
+        Some(encode_aborted(entries))
     }
 
     /// The file holds these bytes, durably.

@@ -264,7 +264,7 @@ impl Log {
             &self.place.dir,
             config.segment_jitter_ms,
         );
-        Ok(age > i64::try_from(config.segment_ms.saturating_sub(jitter)).unwrap_or(i64::MAX))
+        Ok(age > i64::try_from(config.segment_ms_max().saturating_sub(jitter)).unwrap_or(i64::MAX))
     }
 
     /// Begins a new active segment at the log's end, unless the active one is empty.
@@ -309,6 +309,10 @@ impl Log {
     /// A snapshot of the producers for the start of a segment; not made durable here, and no harm if it fails: an older one and
     /// more batches give the same state.
     fn write_snapshot(&self, writer: &mut Writer, offset: Offset) {
+        // The one of a checkpoint says the same, and is durable: once compaction has been here, no log could take its place.
+        if writer.snapshots.contains(&offset) {
+            return;
+        }
         let bytes = snapshot::encode(&self.producers.lock());
         match self.put_snapshot(offset, &bytes) {
             Ok(()) => _ = writer.snapshots.insert(offset),

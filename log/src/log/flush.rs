@@ -209,5 +209,7 @@ impl Log {
         };
         // An earlier reason stays.
         let _ = self.fenced.set(closed);
+        // A step of a cleaning that has begun may still write in the directory: the next one will not.
+        drop(self.compacting.lock());
     }
 }

@@ -1,5 +1,7 @@
 //! Reading: by offset, by time, and the aborted transactions of a range. None of it waits for a writer.
 
+use std::sync::Arc;
+
 use flumen_protocol::batch::RecordBatch;
 use flumen_protocol::compression::DecompressionLimit;
 use flumen_protocol::id::{LeaderEpoch, Offset};
@@ -8,8 +10,8 @@ use flumen_protocol::segment::FileRange;
 use super::Log;
 use crate::error::ReadError;
 use crate::index::AbortedTxn;
-use crate::segment::Segment;
 use crate::segment::walk::WalkError;
+use crate::segment::{Found, Segment};
 
 /// What a read found.
 #[derive(Clone, Debug)]
@@ -20,6 +22,19 @@ pub struct Slice {
     pub base_offset: Offset,
     /// Where to read on.
     pub next_offset: Offset,
+    /// The log as it was read: compaction may have rewritten it since.
+    segments: Arc<Vec<Arc<Segment>>>,
+}
+
+impl Slice {
+    /// The aborted transactions that overlap what was read from `from` on: as [`Log::aborted_transactions`], and as of the moment of
+    /// the read, whatever was cleaned since.
+    ///
+    /// # Errors
+    /// [`ReadError::Storage`].
+    pub fn aborted_transactions(&self, from: Offset) -> Result<Vec<AbortedTxn>, ReadError> {
+        aborted_in(&self.segments, from, self.next_offset)
+    }
 }
 
 /// A record found by its timestamp.
@@ -59,16 +74,17 @@ impl Log {
             });
         }
         let upto = upto.min(log_end_offset);
-        let nothing = Slice {
-            records: None,
-            base_offset: from,
-            next_offset: from,
+        let segments = self.segments();
+        let slice = |found: Option<Found>| Slice {
+            base_offset: found.as_ref().map_or(from, |found| found.base_offset),
+            next_offset: found.as_ref().map_or(from, |found| found.next_offset),
+            records: found.map(|found| found.range),
+            segments: segments.clone(),
         };
         if from >= upto {
-            return Ok(nothing);
+            return Ok(slice(None));
         }
         let upto = self.undamaged_up_to(from, upto)?;
-        let segments = self.segments();
         let holds = segments
             .partition_point(|segment| segment.base_offset <= from)
             .saturating_sub(1);
@@ -78,19 +94,13 @@ impl Log {
             }
             let found = segment.read(from, upto, max_bytes as u64, min_one_batch);
             match found.map_err(|error| read_error(segment, error))? {
-                Some(found) => {
-                    return Ok(Slice {
-                        records: Some(found.range),
-                        base_offset: found.base_offset,
-                        next_offset: found.next_offset,
-                    });
-                }
+                Some(found) => return Ok(slice(Some(found))),
                 // Compacted away up to the end of the segment: what comes next is in the following one.
                 None if segment.extent().next_offset <= from || segment.extent().size == 0 => {}
                 None => break,
             }
         }
-        Ok(nothing)
+        Ok(slice(None))
     }
 
     /// The aborted transactions that overlap `[from, upto)`, by first offset within a producer, as a `read_committed` fetch
@@ -104,26 +114,7 @@ impl Log {
         from: Offset,
         upto: Offset,
     ) -> Result<Vec<AbortedTxn>, ReadError> {
-        let segments = self.segments();
-        let holds = segments
-            .partition_point(|segment| segment.base_offset <= from)
-            .saturating_sub(1);
-        let mut found = Vec::new();
-        for segment in &segments[holds..] {
-            let go_on = segment.txns.visit(|txn| {
-                if txn.last_offset >= from && txn.first_offset < upto {
-                    found.push(*txn);
-                }
-                // Once everything below `upto` was decided, later markers belong to later transactions.
-                txn.last_stable_offset < upto
-            })?;
-            if !go_on {
-                break;
-            }
-        }
-        // Several producers interleave in marker order; clients want each producer's in order of its first offset.
-        found.sort_by_key(|txn| (txn.first_offset, txn.producer_id));
-        Ok(found)
+        aborted_in(&self.segments(), from, upto)
     }
 
     /// The first record with a timestamp of at least `timestamp` (milliseconds since 1970), below `upto`.
@@ -173,8 +164,60 @@ impl Log {
                 .map_err(|error| read_error(segment, error))?;
             newest = newest.max(max.map(|max| max.timestamp));
         }
-        newest.map_or(Ok(None), |newest| self.offset_for_timestamp(newest, upto))
+        let Some(newest) = newest else {
+            return Ok(None);
+        };
+        let found = self.offset_for_timestamp(newest, self.log_end_offset())?;
+        match found {
+            Some(found) => Ok(Some(found).filter(|found| found.offset < upto)),
+            // Compaction left nothing but the header of the batch that has it.
+            None => self
+                .newest_with_records()?
+                .map_or(Ok(None), |newest| self.offset_for_timestamp(newest, upto)),
+        }
     }
+
+    /// The largest timestamp of all batches that hold records.
+    fn newest_with_records(&self) -> Result<Option<i64>, ReadError> {
+        let mut newest = None;
+        for segment in self.segments().iter() {
+            let wrong = |error| read_error(segment, error);
+            let mut walker = segment.walk_from(0)?;
+            while let Some(found) = walker
+                .find(|header| header.record_count > 0)
+                .map_err(wrong)?
+            {
+                newest = newest.max(Some(found.header.max_timestamp));
+            }
+        }
+        Ok(newest)
+    }
+}
+
+fn aborted_in(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    upto: Offset,
+) -> Result<Vec<AbortedTxn>, ReadError> {
+    let holds = segments
+        .partition_point(|segment| segment.base_offset <= from)
+        .saturating_sub(1);
+    let mut found = Vec::new();
+    for segment in &segments[holds..] {
+        let go_on = segment.txns.visit(|txn| {
+            if txn.last_offset >= from && txn.first_offset < upto {
+                found.push(*txn);
+            }
+            // Once everything below `upto` was decided, later markers belong to later transactions.
+            txn.last_stable_offset < upto
+        })?;
+        if !go_on {
+            break;
+        }
+    }
+    // Several producers interleave in marker order; clients want each producer's in order of its first offset.
+    found.sort_by_key(|txn| (txn.first_offset, txn.producer_id));
+    Ok(found)
 }
 
 /// The first record from byte `start` on that is `wanted`; only batches that may have one are opened.

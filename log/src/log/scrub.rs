@@ -5,6 +5,7 @@
 //! behind it get that. Nothing is cut or repaired: one node has no copy.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use flumen_protocol::batch;
 use flumen_protocol::id::Offset;
@@ -21,6 +22,8 @@ pub struct ScrubPosition {
     /// Of the segment.
     base_offset: Offset,
     position: u64,
+    /// Segments that had been rewritten by then: a position in one of them says nothing any more.
+    swaps: u64,
 }
 
 /// What one step did.
@@ -64,6 +67,8 @@ impl Log {
     /// # Errors
     /// [`ReadError::Storage`]. Damage is no error: it is in the result, once.
     pub fn scrub(&self, from: ScrubPosition, bytes_max: u64) -> Result<Scrubbed, ReadError> {
+        // Before the segments: a rewrite in between is taken for one that these do not show.
+        let swaps = self.swaps.load(Ordering::Acquire);
         let segments = self.segments();
         let closed = &segments[..segments.len() - 1];
         let at = closed.partition_point(|segment| segment.base_offset < from.base_offset);
@@ -74,7 +79,7 @@ impl Log {
                 next: None,
             });
         };
-        let start = match segment.base_offset == from.base_offset {
+        let start = match segment.base_offset == from.base_offset && from.swaps == swaps {
             true => from.position,
             false => 0,
         };
@@ -82,11 +87,13 @@ impl Log {
             Some(ScrubPosition {
                 base_offset: segment.base_offset,
                 position,
+                swaps,
             })
         };
         let following = closed.get(at + 1).map(|next| ScrubPosition {
             base_offset: next.base_offset,
             position: 0,
+            swaps,
         });
         let found = self.scrub_segment(segment, start, bytes_max)?;
         let (end, found, next) = match found {

@@ -34,6 +34,7 @@ impl Log {
     /// [`FlushError`]; the log is fenced then, as nobody knows how far the cut went.
     /// Source: Kafka `UnifiedLog.truncateTo`.
     pub fn truncate_to(&self, offset: Offset) -> Result<Offset, FlushError> {
+        let _compacting = self.compacting.lock();
         let _flushing = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.check_fenced()?;
@@ -86,6 +87,7 @@ impl Log {
     /// # Errors
     /// As [`Self::truncate_to`]. Source: Kafka `UnifiedLog.truncateFullyAndStartAt`.
     pub fn truncate_fully_and_start_at(&self, offset: Offset) -> Result<(), FlushError> {
+        let _compacting = self.compacting.lock();
         let _flushing = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.check_fenced()?;
@@ -214,6 +216,7 @@ impl Log {
         };
         self.delete_records_before(offset)
             .map_err(|error| failed(io::Error::other(error)))?;
+        let _compacting = self.compacting.lock();
         let _flushing = self.flushing.lock();
         let mut writer = self.writer.lock();
         self.check_fenced()?;

@@ -110,7 +110,7 @@ impl Loading<'_> {
         } = segment.extent();
         // What was written behind a hole was flushed only together with what is missing from it. Compaction leaves holes too, but
         // below the recovery point.
-        let known = self.options.recovery_point.is_some();
+        let known = self.options.recovery_point.is_some() && !self.options.foreign;
         let misfits =
             |next: &Offset| *next < end || (*next > end && known && end >= recovery_point);
         Ok(torn.or(next_base.filter(misfits).map(|next| Torn {

@@ -5,6 +5,7 @@
     reason = "tests look at files, and fail by panicking"
 )]
 
+mod compaction;
 mod crash;
 mod damage;
 mod dir;

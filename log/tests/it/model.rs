@@ -221,6 +221,7 @@ impl Pair {
             recovery_point: Some(recovery_point.min(self.log.flushed_offset())),
             log_start_offset: self.model.start,
             topic_id: None,
+            foreign: false,
         };
         self.log = open(&self.home, &self.config, options);
         assert_eq!(

@@ -63,6 +63,7 @@ pub(super) fn segment(bytes: &[u8]) {
         recovery_point: (how & 2 == 0).then_some(point),
         log_start_offset: i64::from(how >> 4),
         topic_id: None,
+        foreign: false,
     };
     let Ok(log) = Log::open(disk.clone(), dir, config(), options) else {
         return;
@@ -90,6 +91,7 @@ pub(super) fn segment(bytes: &[u8]) {
         recovery_point: Some(end),
         log_start_offset: start,
         topic_id: None,
+        foreign: false,
     };
     if let Ok(again) = Log::open(disk, dir, config(), options) {
         assert_eq!(

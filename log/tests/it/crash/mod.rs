@@ -3,6 +3,7 @@
 //! indexes are those that would have been written; and opening may itself be stopped anywhere, and the opening after that.
 
 mod check;
+mod compaction;
 mod dirs;
 mod world;
 

@@ -67,6 +67,12 @@ impl World {
         Ok(world)
     }
 
+    /// As if the process had died. The lock must be gone before the next one opens.
+    pub(super) fn reopen(&mut self) -> Result<(), OpenError> {
+        self.opened = None;
+        self.start()
+    }
+
     fn start(&mut self) -> Result<(), OpenError> {
         let dir = open_dir(&self.disk)?;
         let log = dir.open_log(&partition(), Some(topic_id()), self.config.clone())?;
