@@ -27,6 +27,8 @@ pub enum Kind {
     Int,
     /// 64 bits, signed.
     Long,
+    /// A decimal fraction.
+    Double,
     /// Comma-separated.
     List,
 }
@@ -121,6 +123,31 @@ impl Value for i64 {
     const KIND: Kind = Kind::Long;
     fn parse(key: &Key, text: &str) -> Result<Self, ConfigError> {
         number(key, text)
+    }
+}
+
+/// Bytes per second; Kafka's largest number means as fast as can be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate(pub f64);
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 == f64::MAX {
+            true => f.write_str("1.7976931348623157E308"),
+            false => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl Value for Rate {
+    const KIND: Kind = Kind::Double;
+    fn parse(key: &Key, text: &str) -> Result<Self, ConfigError> {
+        let rate = text
+            .parse()
+            .ok()
+            .filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+        rate.map(Rate)
+            .ok_or_else(|| invalid(key, text, "must be a number above 0"))
     }
 }
 
@@ -234,6 +261,16 @@ properties! {
     log_retention_check_interval_ms: i64 = "300000", "log.retention.check.interval.ms", 1..=i64::MAX;
     /// Time from the start to the first look for segments to delete, in milliseconds.
     log_initial_task_delay_ms: i64 = "30000", "log.initial.task.delay.ms", 0..=i64::MAX;
+    /// Whether topics are compacted; without it those with cleanup.policy=compact, the broker's own included, grow for ever.
+    log_cleaner_enable: bool = "true", "log.cleaner.enable";
+    /// Logs that are compacted side by side.
+    log_cleaner_threads: i32 = "1", "log.cleaner.threads", 1..=64;
+    /// Time between two looks for logs to compact when the last one found none, in milliseconds.
+    log_cleaner_backoff_ms: i64 = "15000", "log.cleaner.backoff.ms", 1..=i64::MAX;
+    /// Memory for the keys of the logs that are being compacted, in bytes, 24 a key; of a log with more keys a part is compacted at a time.
+    log_cleaner_dedupe_buffer_size: i64 = "134217728", "log.cleaner.dedupe.buffer.size", 1_048_576..=i64::MAX;
+    /// Most bytes that compaction reads and writes in a second; the default is no limit.
+    log_cleaner_io_max_bytes_per_second: Rate = "1.7976931348623157E308", "log.cleaner.io.max.bytes.per.second";
     /// Threads that flush logs side by side.
     num_flush_threads: i32 = "16", "flumen.flush.threads", 1..=256;
     /// How long the first member of an empty group waits for others.

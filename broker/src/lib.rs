@@ -22,6 +22,7 @@
 //! (`partition/leader`, `partition/pending`, `cluster/controller`, `cluster/image`, `coordinator`) are plain data; clock, disk,
 //! network, randomness and tasks come in through [`Drivers`].
 
+mod cleaner;
 pub mod clock;
 pub mod cluster;
 pub mod config;

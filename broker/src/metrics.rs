@@ -80,6 +80,7 @@ pub(crate) async fn render(node: &Node) -> Result<String, fmt::Error> {
     let mut families = Families::default();
     requests(node, &mut families);
     cluster(node, &mut families);
+    cleaner(node, &mut families);
     partitions(node, &mut families);
     groups(node, &mut families).await;
     let mut registry = Registry::default();
@@ -288,6 +289,29 @@ fn cluster(node: &Node, families: &mut Families) {
         families.gauge((name, help), Vec::new(), value);
     }
     topics(&image, families);
+}
+
+fn cleaner(node: &Node, families: &mut Families) {
+    let stats = node.replicas.cleaner();
+    for (name, help, value) in [
+        (
+            "kafka_log_logcleanermanager_uncleanable_partitions_count",
+            "Logs that are not compacted any more, as a batch in them cannot be read",
+            float(stats.uncleanable as u64),
+        ),
+        (
+            "kafka_log_logcleanermanager_max_dirty_percent",
+            "Share of the dirtiest compacted log that is not compacted, at the last look",
+            stats.dirty_percent_max,
+        ),
+        (
+            "kafka_log_logcleanermanager_time_since_last_run_ms",
+            "Since the last look for logs to compact",
+            signed(stats.idle_ms),
+        ),
+    ] {
+        families.gauge((name, help), Vec::new(), value);
+    }
 }
 
 fn topics(image: &ClusterImage, families: &mut Families) {

@@ -19,6 +19,7 @@ use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::{Offset, TopicId, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
+use crate::cleaner::{Cleaner, CleanerParts, CleanerStats};
 use crate::cluster::controller::METADATA_TOPIC;
 use crate::cluster::image::{ClusterImage, TopicImage};
 use crate::cluster::record::{MetadataRecord, PartitionRecord, ResourceKind};
@@ -49,6 +50,7 @@ pub(crate) struct Replicas {
     flush: Arc<FlushConductor>,
     metadata: Arc<Log>,
     dir: Arc<LogDir>,
+    cleaner: Arc<Cleaner>,
     unopened: Unopened,
 }
 
@@ -77,11 +79,21 @@ impl Replicas {
             })
             .await?;
         let threads = usize::try_from(config.num_flush_threads).unwrap_or(1);
+        let (dir, partitions) = (Arc::new(dir), Arc::new(Partitions::default()));
+        let flush = FlushConductor::new(threads);
+        let cleaner = Cleaner::new(CleanerParts {
+            config: Arc::clone(&config),
+            dir: Arc::clone(&dir),
+            partitions: Arc::clone(&partitions),
+            flush: Arc::clone(&flush),
+            drivers: drivers.clone(),
+        });
         Ok(Arc::new(Replicas {
-            flush: FlushConductor::new(threads),
-            partitions: Arc::new(Partitions::default()),
+            flush,
+            cleaner,
+            partitions,
             metadata,
-            dir: Arc::new(dir),
+            dir,
             unopened: Unopened::default(),
             live: LiveConfig::new(Arc::clone(&config)),
             config,
@@ -336,6 +348,11 @@ impl Replicas {
         (path, self.drivers.disk.space(path))
     }
 
+    /// What the cleaner does.
+    pub(crate) fn cleaner(&self) -> CleanerStats {
+        self.cleaner.stats()
+    }
+
     /// End of the log of cluster metadata.
     pub(crate) fn metadata_end(&self) -> Offset {
         self.metadata.log_end_offset()
@@ -350,6 +367,7 @@ impl Replicas {
         let (dir, drivers) = (Arc::clone(&self.dir), self.drivers.clone());
         self.drivers
             .spawn("scrub", scrub::run(dir, drivers, stop.clone()));
+        self.cleaner.start(stop);
     }
 
     /// Looks for old segments, old producers and recovery points that can move, each in its own interval.

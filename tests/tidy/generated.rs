@@ -21,6 +21,7 @@ fn page() -> String {
             Kind::String => "string",
             Kind::Int => "int",
             Kind::Long => "long",
+            Kind::Double => "double",
             Kind::List => "list",
         };
         let bounds = key

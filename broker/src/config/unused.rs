@@ -276,7 +276,6 @@ pub const UNUSED: &[Unused] = &[
     Unused {
         rule: Rule::NoEffect,
         why: "the log cleaner sizes its buffers",
-        names: "log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size log.cleaner.enable log.cleaner.io.buffer.load.factor \
-         log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.cleaner.threads",
+        names: "log.cleaner.io.buffer.load.factor log.cleaner.io.buffer.size",
     },
 ];

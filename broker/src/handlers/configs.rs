@@ -293,6 +293,7 @@ fn kind_code(kind: Kind) -> i8 {
         Kind::String => 2,
         Kind::Int => 3,
         Kind::Long => 5,
+        Kind::Double => 6,
         Kind::List => 7,
     }
 }

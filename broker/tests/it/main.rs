@@ -8,6 +8,7 @@
 mod admin;
 mod client;
 mod clocks;
+mod compaction;
 mod configs;
 mod connection;
 mod disk;

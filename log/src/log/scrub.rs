@@ -67,9 +67,11 @@ impl Log {
     /// # Errors
     /// [`ReadError::Storage`]. Damage is no error: it is in the result, once.
     pub fn scrub(&self, from: ScrubPosition, bytes_max: u64) -> Result<Scrubbed, ReadError> {
-        // Before the segments: a rewrite in between is taken for one that these do not show.
-        let swaps = self.swaps.load(Ordering::Acquire);
-        let segments = self.segments();
+        // Both of one moment: who swaps segments counts it under the same lock.
+        let (segments, swaps) = {
+            let segments = self.segments.read();
+            (segments.clone(), self.swaps.load(Ordering::Acquire))
+        };
         let closed = &segments[..segments.len() - 1];
         let at = closed.partition_point(|segment| segment.base_offset < from.base_offset);
         let Some(segment) = closed.get(at) else {

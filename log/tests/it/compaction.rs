@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flumen_log::config::CleanupPolicy;
 use flumen_log::disk::{Disk, OpenMode, OsDisk};
-use flumen_log::fault_disk::FaultDisk;
+use flumen_log::fault_disk::{Fault, FaultDisk, Kind};
 use flumen_log::{
     AppendAs, CompactError, Compacted, CompactionOptions, Log, LogConfig, LogDir, ScrubPosition,
 };
@@ -399,6 +399,30 @@ fn a_disk_without_room_loses_nothing_and_is_tried_again() {
         assert_eq!(records(&opened.log).len(), 7, "{capacity}");
     }
     assert!(refused > 0);
+}
+
+#[test]
+fn a_sync_that_fails_fences_and_readers_read_on() {
+    for kind in [Kind::Sync, Kind::SyncDir] {
+        for coming in 1..4 {
+            let (disk, opened) = on_fault_disk();
+            opened.fill(60);
+            opened.dir.checkpoint().unwrap();
+            let newest = records(&opened.log).split_off(53);
+            disk.fail_coming(kind, coming, Fault::Io);
+            let cleaned = opened.clean_while((1 << 20, 500, 0), || {});
+            assert!(
+                matches!(cleaned, Err(CompactError::Fenced(_))) && opened.log.fenced().is_some(),
+                "{kind:?} {coming}: {cleaned:?}"
+            );
+            assert!(records(&opened.log).ends_with(&newest), "{kind:?} {coming}");
+            drop(opened);
+            let opened = open(&(disk.clone() as Arc<dyn Disk>), Path::new("/data"));
+            assert!(records(&opened.log).ends_with(&newest), "{kind:?} {coming}");
+            while opened.clean(0).is_some() {}
+            assert_eq!(records(&opened.log), newest, "{kind:?} {coming}");
+        }
+    }
 }
 
 #[test]

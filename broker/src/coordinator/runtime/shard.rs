@@ -491,6 +491,10 @@ pub(crate) fn replay<M: Machine>(
         batch
             .verify_crc()
             .map_err(|error| format!("batch at offset {}: {error}", header.base_offset))?;
+        if header.record_count == 0 {
+            // What compaction leaves of a producer's last batch or marker.
+            continue;
+        }
         if header.is_control() {
             match batch.control_record().map_err(|error| error.to_string())? {
                 ControlRecord::Commit { .. } => machine.apply_marker(header.producer_id, true),

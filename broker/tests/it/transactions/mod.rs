@@ -2,6 +2,7 @@
 //!
 //! Tests that carry the id of a published anomaly (T-) say so in their first line.
 
+mod compaction;
 mod delayed;
 mod durable;
 mod epochs;

@@ -1,3 +1,5 @@
+//! What becomes of batches over one cleaning after another.
+
 use flumen_protocol::builder::{BatchBuilder, BatchOptions, EndTxnMarker, end_txn_marker};
 
 use super::*;
