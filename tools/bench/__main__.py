@@ -162,6 +162,7 @@ class Bench:
         """What this machine does without any broker: see broker/examples/limits.rs."""
         if self.options.limits and re.search(self.options.only, "limits"):
             for _ in range(self.options.rounds):
+                touch_memory(f"{self.options.dir}/touched", self.options.mb * 2)
                 printed, _, _ = run([self.options.limits, self.options.dir, str(self.options.mb * 2)])
                 for line in printed.splitlines():
                     what, rate, cpu = line.split("\t")
