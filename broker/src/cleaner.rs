@@ -184,9 +184,10 @@ impl Cleaner {
             .parts
             .drivers
             .blocking(move || dir.begin_compaction(&of, options));
-        let Some(mut compaction) = begun.await.map_err(storage)? else {
+        let Some(compaction) = begun.await.map_err(storage)? else {
             return Ok(None);
         };
+        let mut compaction = Box::new(compaction);
         loop {
             let log = Arc::clone(&dirty.log);
             let stopping = stop.is_cancelled();
@@ -259,14 +260,14 @@ impl Cleaner {
 }
 
 enum Step {
-    More(u64, Compaction),
+    More(u64, Box<Compaction>),
     Done(Compacted),
     Stopped,
 }
 
-fn step(log: &Log, mut compaction: Compaction, stopping: bool) -> Result<Step, CompactError> {
+fn step(log: &Log, mut compaction: Box<Compaction>, stopping: bool) -> Result<Step, CompactError> {
     if stopping {
-        log.abandon_compaction(compaction);
+        log.abandon_compaction(*compaction);
         return Ok(Step::Stopped);
     }
     match log.compact_step(&mut compaction, STEP_BYTES) {
@@ -275,7 +276,7 @@ fn step(log: &Log, mut compaction: Compaction, stopping: bool) -> Result<Step, C
             None => Step::More(step.bytes, compaction),
         }),
         Err(error) => {
-            log.abandon_compaction(compaction);
+            log.abandon_compaction(*compaction);
             Err(error)
         }
     }

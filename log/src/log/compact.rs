@@ -113,7 +113,7 @@ enum Phase {
     /// Rewriting these groups.
     Rewrite {
         groups: VecDeque<Vec<Arc<Segment>>>,
-        current: Option<Rewrite>,
+        current: Option<Box<Rewrite>>,
     },
 }
 
@@ -326,7 +326,7 @@ impl Log {
         let mut rewrite = match current.take() {
             Some(rewrite) => rewrite,
             None => match groups.pop_front() {
-                Some(group) => self.begin_rewrite(group)?,
+                Some(group) => Box::new(self.begin_rewrite(group)?),
                 None => {
                     let done = Some(*compacted);
                     return Ok(CompactionStep { bytes: 0, done });
@@ -342,7 +342,7 @@ impl Log {
             }
         };
         match rewrite.is_whole() {
-            true => self.finish_rewrite(rewrite, compacted)?,
+            true => self.finish_rewrite(*rewrite, compacted)?,
             false => *current = Some(rewrite),
         }
         Ok(CompactionStep { bytes, done: None })

@@ -1,13 +1,17 @@
 //! Directories that Apache Kafka wrote: read, checked, and rebuilt to the same bytes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flumen_log::disk::{Disk, OsDisk};
-use flumen_log::{AbortedTxn, Log, LogConfig, OpenOptions};
+use flumen_log::{AbortedTxn, CompactionOptions, Log, LogConfig, OpenOptions};
 use flumen_protocol::compression::{Compression, DecompressionLimit};
+use flumen_protocol::id::Offset;
 use flumen_protocol::record::Record;
 
+use crate::compaction::compacted_config;
 use crate::helpers::*;
 
 fn fixture(name: &str) -> PathBuf {
@@ -163,6 +167,66 @@ fn what_is_rebuilt_from_the_batches_has_kafkas_bytes() {
             );
         }
     }
+}
+
+#[test]
+fn a_log_that_kafka_compacted_is_read_and_compacted_further() {
+    let foreign = OpenOptions {
+        foreign: true,
+        ..unclean()
+    };
+    for options in [clean(), foreign] {
+        let (_home, dir) = copy("compacted-0", &[""]);
+        let disk = Arc::new(OsDisk::new());
+        let log = Log::open(disk, &dir, compacted_config(), options).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (0, 3_009));
+        log.flush().unwrap();
+        let before = newest_by_key(&log);
+        // 40 keys, some deleted, and the last record of each round; a tombstone that is not old enough has its key, too.
+        assert_eq!(before.len(), 43);
+        for from in 0..3_009 {
+            assert!(
+                log.read(from, 3_009, 1 << 20, true)
+                    .unwrap()
+                    .records
+                    .is_some(),
+                "{from}"
+            );
+        }
+        log.checkpoint().unwrap();
+        log.recovery_point_recorded(3_009);
+        log.roll().unwrap();
+        let found = log.compactable(None, 3_009, 1_800_000_000_000).unwrap();
+        let options = CompactionOptions {
+            map_bytes: 1 << 20,
+            now_ms: 1_800_000_000_000,
+        };
+        let mut compaction = log.begin_compaction(&found, options).unwrap();
+        while log
+            .compact_step(&mut compaction, 500)
+            .unwrap()
+            .done
+            .is_none()
+        {}
+        let mut after = before;
+        after.retain(|_, (_, value)| value.is_some());
+        assert_eq!(
+            newest_by_key(&log),
+            after,
+            "what was deleted is gone, all else is there"
+        );
+        assert_eq!(log.log_end_offset(), 3_009);
+    }
+}
+
+fn newest_by_key(log: &Log) -> BTreeMap<Bytes, (Offset, Option<Bytes>)> {
+    let batches = read_all(log);
+    let data = batches.iter().filter(|batch| !batch.header().is_control());
+    let records = data.flat_map(|batch| batch.records(DecompressionLimit::DEFAULT).unwrap());
+    records
+        .map(Result::unwrap)
+        .map(|record| (record.key.unwrap(), (record.offset, record.value)))
+        .collect()
 }
 
 #[test]

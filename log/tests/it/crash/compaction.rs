@@ -104,10 +104,11 @@ fn compact(world: &World, now_ms: i64, model: &mut Model) -> Result<(), Failed> 
         };
         let done = loop {
             match dirty.log.compact_step(&mut compaction, 400) {
-                Ok(step) => match step.done {
-                    Some(done) => break done,
-                    None => {}
-                },
+                Ok(step) => {
+                    if let Some(done) = step.done {
+                        break done;
+                    }
+                }
                 Err(error) => {
                     dirty.log.abandon_compaction(compaction);
                     return Err(error.into());
