@@ -17,6 +17,7 @@ use flumen_log::disk::{Disk, Space};
 use flumen_log::{Log, LogConfig, OpenError, ReadError};
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::id::{Offset, TopicId, TopicPartition};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::cleaner::{Cleaner, CleanerParts, CleanerStats};
@@ -37,6 +38,8 @@ use unopened::{Unopened, Wanted};
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// How often idle producers are looked for (Kafka: `producer.id.expiration.check.interval.ms`).
 const EXPIRY_EVERY: Duration = Duration::from_secs(600);
+/// A shorter `flush.ms` than this would keep the broker busy with itself.
+const FLUSH_EVERY_MIN: Duration = Duration::from_millis(100);
 /// One node has no registration epochs.
 const NO_BROKER_EPOCH: i64 = -1;
 
@@ -45,6 +48,8 @@ const NO_BROKER_EPOCH: i64 = -1;
 pub(crate) struct Replicas {
     config: Arc<BrokerConfig>,
     live: LiveConfig,
+    /// A topic came, or its configuration changed: what upkeep waits for may be due earlier.
+    adopted: Notify,
     drivers: Drivers,
     partitions: Arc<Partitions>,
     flush: Arc<FlushConductor>,
@@ -96,6 +101,7 @@ impl Replicas {
             dir,
             unopened: Unopened::default(),
             live: LiveConfig::new(Arc::clone(&config)),
+            adopted: Notify::new(),
             config,
             drivers,
         }))
@@ -285,6 +291,11 @@ impl Replicas {
 
     /// Opens a topic or what of it is new, and gives what is open its new configuration.
     async fn adopt(self: &Arc<Self>, image: &ClusterImage, topic: &Arc<TopicImage>) {
+        self.adopt_now(image, topic).await;
+        self.adopted.notify_one();
+    }
+
+    async fn adopt_now(self: &Arc<Self>, image: &ClusterImage, topic: &Arc<TopicImage>) {
         let set = topic_configs(image, &topic.name);
         let open = self.partitions.topic_by_id(topic.id);
         if let Some(open) = &open {
@@ -378,14 +389,22 @@ impl Replicas {
         let mut retention = start + millis(self.config.log_initial_task_delay_ms);
         let mut checkpoint = start + CHECKPOINT_EVERY;
         let mut expiry = start + EXPIRY_EVERY;
+        let mut flushed = start;
         loop {
+            let flush = self.flush_every().map(|every| flushed + every);
+            let due = retention.min(checkpoint).min(expiry);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = clock.sleep_until(retention.min(checkpoint).min(expiry)) => {}
+                () = clock.sleep_until(flush.map_or(due, |flush| flush.min(due))) => {}
                 () = self.flush.checkpoint_due() => checkpoint = clock.now(),
+                () = self.adopted.notified() => {}
             }
             let now = clock.now();
+            if flush.is_some_and(|flush| now >= flush) {
+                self.flush_what_is_left();
+                flushed = now;
+            }
             if now >= retention {
                 self.retention().await;
                 retention = clock.now() + millis(self.config.log_retention_check_interval_ms);
@@ -397,6 +416,23 @@ impl Replicas {
             if now >= expiry {
                 self.expire_producers();
                 expiry = clock.now() + EXPIRY_EVERY;
+            }
+        }
+    }
+
+    /// The shortest `flush.ms` of topics that do not wait for the disk; none, if no such topic has one.
+    fn flush_every(&self) -> Option<Duration> {
+        let partitions = self.partitions.all();
+        let configs = partitions.iter().map(|partition| partition.log().config());
+        let timed = configs.filter(|config| has_flush_timer(config));
+        let shortest = timed.map(|config| config.flush_ms).min()?;
+        Some(Duration::from_millis(shortest).max(FLUSH_EVERY_MIN))
+    }
+
+    fn flush_what_is_left(&self) {
+        for partition in self.partitions.all() {
+            if has_flush_timer(&partition.log().config()) {
+                partition.flush_what_is_left();
             }
         }
     }
@@ -483,10 +519,20 @@ fn topic_configs(image: &ClusterImage, topic: &str) -> BTreeMap<String, String> 
         .unwrap_or_default()
 }
 
+/// Whether the topic's records reach the disk by the clock.
+fn has_flush_timer(config: &LogConfig) -> bool {
+    config.flush_mode == FlushMode::Async && config.flush_ms < i64::MAX.unsigned_abs()
+}
+
 /// Offsets, transactions and metadata are always on disk before their reply.
 fn durability(topic: &TopicImage, config: &LogConfig) -> Durability {
     match config.flush_mode {
-        FlushMode::Async if !topic.is_internal() => Durability::Written,
+        // A flush after every record is one before its acknowledgement, as in Kafka.
+        FlushMode::Async if !topic.is_internal() && config.flush_messages > 1 => {
+            Durability::Written {
+                flush_messages: config.flush_messages,
+            }
+        }
         _ => Durability::Flushed,
     }
 }

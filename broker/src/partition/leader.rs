@@ -20,8 +20,8 @@ use flumen_protocol::id::{LeaderEpoch, Offset};
 pub(crate) enum Durability {
     /// On disk: `fdatasync` has returned.
     Flushed,
-    /// In the page cache (`flush.mode=async`, Kafka's default).
-    Written,
+    /// In the page cache (`flush.mode=async`, Kafka's default); after so many records a flush is due (`flush.messages`).
+    Written { flush_messages: u64 },
 }
 
 /// Progress of the high watermark.
@@ -69,10 +69,6 @@ impl Leader {
         self.epoch
     }
 
-    pub(crate) fn durability(&self) -> Durability {
-        self.durability
-    }
-
     pub(crate) fn high_watermark(&self) -> Offset {
         self.high_watermark
     }
@@ -101,12 +97,25 @@ impl Leader {
         self.advance()
     }
 
+    /// Whether what was appended is to be flushed now: at once, or when enough has come together.
+    pub(crate) fn is_flush_due(&self) -> bool {
+        match self.durability {
+            Durability::Flushed => true,
+            Durability::Written { flush_messages } => self.unflushed() >= flush_messages,
+        }
+    }
+
+    /// How many offsets are not on disk.
+    pub(crate) fn unflushed(&self) -> u64 {
+        u64::try_from(self.log_end - self.durable_end).unwrap_or(0)
+    }
+
     fn acknowledged_end(&self) -> Offset {
         match self.durability {
             // Wrong: what is written is not yet safe.
             Durability::Flushed if planted(Bug::AckBeforeFlush) => self.log_end,
             Durability::Flushed => self.durable_end,
-            Durability::Written => self.log_end,
+            Durability::Written { .. } => self.log_end,
         }
     }
 
@@ -160,7 +169,14 @@ mod tests {
 
     #[test]
     fn with_async_flush_written_is_visible() {
-        let mut leader = Leader::new(0, Durability::Written, 0, 3);
+        let mut leader = Leader::new(
+            0,
+            Durability::Written {
+                flush_messages: u64::MAX,
+            },
+            0,
+            3,
+        );
         assert_eq!(leader.high_watermark(), 3);
         assert_eq!(
             leader.on_append(4, 80),
@@ -180,7 +196,14 @@ mod tests {
 
     #[test]
     fn reports_of_appends_may_arrive_out_of_order() {
-        let mut leader = Leader::new(0, Durability::Written, 0, 0);
+        let mut leader = Leader::new(
+            0,
+            Durability::Written {
+                flush_messages: u64::MAX,
+            },
+            0,
+            0,
+        );
         assert_eq!(leader.on_append(4, 40).map(|a| a.high_watermark), Some(4));
         assert_eq!(leader.on_append(2, 20), None);
         assert_eq!(leader.high_watermark(), 4);
@@ -188,8 +211,26 @@ mod tests {
 
     #[test]
     fn the_high_watermark_never_goes_back_when_a_topic_becomes_durable() {
-        let mut leader = Leader::new(0, Durability::Written, 0, 5);
+        let mut leader = Leader::new(
+            0,
+            Durability::Written {
+                flush_messages: u64::MAX,
+            },
+            0,
+            5,
+        );
         assert_eq!(leader.on_durability(Durability::Flushed), None);
         assert_eq!(leader.high_watermark(), 5);
+    }
+
+    #[test]
+    fn a_topic_that_does_not_wait_for_the_disk_is_flushed_after_so_many_records() {
+        let mut leader = Leader::new(0, Durability::Written { flush_messages: 3 }, 0, 0);
+        leader.on_append(2, 20);
+        assert_eq!((leader.high_watermark(), leader.is_flush_due()), (2, false));
+        leader.on_append(3, 10);
+        assert!(leader.is_flush_due());
+        leader.on_flushed(3);
+        assert_eq!((leader.unflushed(), leader.is_flush_due()), (0, false));
     }
 }

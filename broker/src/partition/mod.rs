@@ -174,19 +174,26 @@ impl Partition {
         self.traffic
             .records_in
             .fetch_add(records, Ordering::Relaxed);
-        let (advance, durability) = {
+        let (advance, flush) = {
             let mut state = self.state.lock();
+            let (end, bytes) = (appended.last_offset + 1, appended.size_bytes as u64);
             (
-                state
-                    .leader
-                    .on_append(appended.last_offset + 1, appended.size_bytes as u64),
-                state.leader.durability(),
+                state.leader.on_append(end, bytes),
+                state.leader.is_flush_due(),
             )
         };
         if let Some(advance) = advance {
             self.on_advance(advance);
         }
-        if durability == Durability::Flushed {
+        if flush {
+            self.flush.mark(self);
+        }
+    }
+
+    /// The topic does not wait for the disk and something is not there yet: now it is to get there (`flush.ms`).
+    pub(crate) fn flush_what_is_left(self: &Arc<Self>) {
+        let left = self.state.lock().leader.unflushed();
+        if left > 0 {
             self.flush.mark(self);
         }
     }

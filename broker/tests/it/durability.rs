@@ -68,3 +68,54 @@ async fn nothing_is_acknowledged_before_it_is_on_disk() {
     let ended = answer_waits::<EndTxnRequest>(&world, &held, 5, &end).await;
     assert_eq!(ErrorCode::from_code(ended.error_code), ErrorCode::None);
 }
+
+#[tokio::test]
+async fn a_flush_after_every_record_is_one_before_its_answer() {
+    let (drivers, held) = HeldTasks::machine();
+    let world = World::start_on(Vec::new(), drivers).await;
+    let options = [("flush.mode", "async"), ("flush.messages", "1")];
+    let mut client = world.client().await;
+    client.create_topic("t", 1, &options).await.unwrap();
+    let request = produce_request("t", 0, -1, batch(&["a"]));
+    let answer = answer_waits::<ProduceRequest>(&world, &held, 9, &request).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_wait_for_the_disk_is_flushed_after_enough_records_or_enough_time() {
+    let (drivers, held) = HeldTasks::machine();
+    let world = World::start_on(Vec::new(), drivers).await;
+    let mut client = world.client().await;
+    let counted = [("flush.mode", "async"), ("flush.messages", "2")];
+    client.create_topic("counted", 1, &counted).await.unwrap();
+    held.hold_blocking();
+    assert_eq!(
+        client.produce("counted", 0, batch(&["a"])).await.error_code,
+        0
+    );
+    assert_eq!(held.waiting(), 0, "one is not enough");
+    assert_eq!(
+        client.produce("counted", 0, batch(&["b"])).await.error_code,
+        0
+    );
+    a_flush_begins(&mut client, &held).await;
+    held.release();
+
+    let timed = [("flush.mode", "async"), ("flush.ms", "1")];
+    client.create_topic("timed", 1, &timed).await.unwrap();
+    held.hold_blocking();
+    assert_eq!(
+        client.produce("timed", 0, batch(&["a"])).await.error_code,
+        0
+    );
+    a_flush_begins(&mut client, &held).await;
+    held.release();
+}
+
+async fn a_flush_begins(client: &mut Wire, held: &HeldTasks) {
+    eventually(async || {
+        client.call(3, &ApiVersionsRequest::default()).await;
+        held.waiting() > 0
+    })
+    .await;
+}

@@ -65,7 +65,7 @@ pub const TOPIC_CONFIGS: &[ConfigKey] = &[
         "flush.messages",
         (Long, MAX, AtLeast(1)),
         &[same("log.flush.interval.messages")],
-        "With flush.mode=async: flush after this many records.",
+        "With flush.mode=async: flush after this many records; 1 is a flush before each acknowledgement.",
     ),
     key(
         "flush.mode",
