@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use flumen_protocol::segment::{FileRange, Segment};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 use crate::clock::{Clock, Instant};
 use crate::driver::Socket;
@@ -93,23 +95,41 @@ impl Patience<'_> {
 async fn write_slices(socket: &mut dyn Socket, outbox: &VecDeque<Segment>) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let mut count = 0;
+    let mut more = false;
     for segment in outbox.iter().take(SLICES_MAX) {
         let Segment::Bytes(bytes) = segment else {
+            more = !segment.is_empty();
             break;
         };
         slices[count] = IoSlice::new(bytes);
         count += 1;
     }
-    if slices[..count].iter().all(|slice| slice.is_empty()) {
+    let slices = &slices[..count];
+    if slices.iter().all(|slice| slice.is_empty()) {
         return Ok(0);
     }
-    let mut socket = Pin::new(socket);
-    let written = poll_fn(|cx| socket.as_mut().poll_write_vectored(cx, &slices[..count])).await?;
+    let written = match socket.as_tcp().filter(|_| more) {
+        Some(tcp) => send_before_file(tcp, slices).await?,
+        None => {
+            let mut socket = Pin::new(socket);
+            poll_fn(|cx| socket.as_mut().poll_write_vectored(cx, slices)).await?
+        }
+    };
     if written == 0 {
         Err(io::ErrorKind::WriteZero.into())
     } else {
         Ok(written)
     }
+}
+
+/// Sends what a file range follows: the kernel keeps it for the same packets, and the peer is woken once for both.
+async fn send_before_file(tcp: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+    let send = || {
+        let mut no_control = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(tcp, slices, &mut no_control, flags)?)
+    };
+    tcp.async_io(Interest::WRITABLE, send).await
 }
 
 /// Takes `written` bytes, and empty segments, off the front.
