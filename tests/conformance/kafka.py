@@ -91,10 +91,11 @@ def setup():
         _done("jars", [pom])
     java = os.path.join(HERE, "java")
     sources = sorted(os.path.join(java, name) for name in os.listdir(java) if name.endswith(".java"))
-    if _changed("classes", [pom, *sources]):
+    ours = os.path.join(jars, "conformance.jar")
+    if _changed("classes", [pom, *sources]) or not os.path.exists(ours):
         shutil.rmtree(classes, ignore_errors=True)
         subprocess.run(["javac", "-nowarn", "-d", classes, "-cp", os.path.join(jars, "*"), *sources], check=True)
-        subprocess.run(["jar", "cf", os.path.join(jars, "conformance.jar"), "-C", classes, "."], check=True)
+        subprocess.run(["jar", "cf", ours, "-C", classes, "."], check=True)
         if os.path.exists(_archive()):
             os.remove(_archive())
         _done("classes", [pom, *sources])

@@ -1,8 +1,10 @@
 """What came out: lines on the terminal while it runs, and the table in docs/compatibility.md.
 
-Owns the marked part of that page. Never decides whether a check passed.
+Owns the marked part of that page, and the last results of each suite in the cache: a suite that runs alone replaces its own row.
+Never decides whether a check passed.
 """
 import datetime
+import json
 import os
 import re
 
@@ -22,37 +24,35 @@ def line(result, seconds):
     return f"{result.outcome:7} {result.suite.name}: {result.what} ({seconds:.1f} s){reason}"
 
 
-def table(results):
-    """The rows of the page: one per suite."""
-    rows = ["| client | version | suite | passed | failed | skipped, why |", "|---|---|---|---|---|---|"]
-    suites = list(dict.fromkeys(result.suite for result in results))
-    for suite in suites:
-        own = [result for result in results if result.suite is suite]
-        count = {outcome: sum(r.outcome == outcome for r in own) for outcome in ("passed", "failed", "skipped")}
-        failed = ": ".join([str(count["failed"]), "; ".join(r.what for r in own if r.outcome == "failed")]) if count["failed"] else "0"
-        reasons = "; ".join(f"{r.what}: {r.reason}" for r in own if r.outcome == "skipped")
-        skipped = f"{count['skipped']}: {reasons}" if count["skipped"] else "0"
-        rows.append(f"| {suite.client} | {kafka.VERSION} | {suite.title} | {count['passed']} | {failed} | {skipped} |")
-    return rows
+def remember(suite, results):
+    """Keeps what a suite came to, for the page."""
+    path = os.path.join(kafka.cache(), "results.json")
+    known = json.load(open(path)) if os.path.exists(path) else {}
+    known[suite.name] = {"client": suite.client, "title": suite.title, "on": datetime.date.today().isoformat(),
+                         "checks": [[r.what, r.outcome, r.reason if r.outcome == "skipped" else ""] for r in results]}
+    with open(path + ".tmp", "w") as file:
+        json.dump(known, file, indent=1)
+    os.replace(path + ".tmp", path)
+    return known
 
 
-def write(path, results):
-    """Replaces the marked part of the page."""
+def row(known):
+    """One suite: how many of each, which failed, why others were skipped."""
+    of = {outcome: [(what, why) for what, o, why in known["checks"] if o == outcome] for outcome in ("passed", "failed", "skipped")}
+    failed = "; ".join([str(len(of["failed"]))] + [what for what, _ in of["failed"]])
+    skipped = "; ".join([str(len(of["skipped"]))] + [f"{what}: {why}" for what, why in of["skipped"]])
+    return f"| {known['client']} | {kafka.VERSION} | {known['title']} | {known['on']} | {len(of['passed'])} | {failed} | {skipped} |"
+
+
+def write(path, known, order):
+    """Replaces the marked part of the page by the last results of every suite."""
     with open(path) as page:
         text = page.read()
-    total = {outcome: sum(r.outcome == outcome for r in results) for outcome in ("passed", "failed", "skipped")}
-    head = f"Run on {datetime.date.today().isoformat()}: {total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped."
-    body = "\n".join([BEGIN, "", head, "", *table(results), "", "What each suite checks:", ""] + sentences(results) + ["", END])
+    suites = [known[name] for name in order if name in known]
+    lines = ["| client | version | suite | run on | passed | failed | skipped, why |", "|---|---|---|---|---|---|---|", *map(row, suites)]
+    checks = [f"- **{suite['title']}**: {'; '.join(what for what, _, _ in suite['checks'])}." for suite in suites]
+    body = "\n".join([BEGIN, "", *lines, "", "What each suite checks:", "", *checks, "", END])
     text = re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: body, text, flags=re.S)
     with open(path + ".tmp", "w") as page:
         page.write(text)
     os.replace(path + ".tmp", path)
-
-
-def sentences(results):
-    """What each suite checks, so that a row can be judged."""
-    lines = []
-    for suite in dict.fromkeys(result.suite for result in results):
-        own = "; ".join(result.what for result in results if result.suite is suite)
-        lines.append(f"- **{suite.title}**: {own}.")
-    return lines
