@@ -125,6 +125,10 @@ pub trait Tasks: Send + Sync + Debug {
     fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>);
     /// Runs `work` where it may block. A simulation runs it inline.
     fn blocking(&self, work: Box<dyn FnOnce() + Send>);
+    /// How much work can go on at once.
+    fn processors(&self) -> usize {
+        1
+    }
 }
 
 #[derive(Debug)]
@@ -214,6 +218,10 @@ impl Tasks for OsTasks {
     )]
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
         tokio::task::spawn_blocking(work);
+    }
+
+    fn processors(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
     }
 }
 

@@ -84,7 +84,9 @@ pub(crate) fn append_error_code(error: &AppendError) -> ErrorCode {
         AppendError::Producer(ProducerError::CoordinatorFenced { .. }) => {
             ErrorCode::TransactionCoordinatorFenced
         }
-        AppendError::OffsetsNotMonotonic { .. } => ErrorCode::UnknownServerError,
+        AppendError::OffsetsNotMonotonic { .. } | AppendError::Costly => {
+            ErrorCode::UnknownServerError // never told to a client
+        }
         AppendError::Storage(_) | AppendError::Fenced(_) => ErrorCode::KafkaStorageError,
     }
 }

@@ -47,6 +47,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -150,6 +151,7 @@ impl Broker {
             coordinators,
             stop: stop.clone(),
             advertised,
+            openings: Semaphore::new(drivers.tasks.processors()),
             topics_created: AtomicUsize::new(0),
             metrics: Metrics::new(),
         });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -31,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) stop: CancellationToken,
     /// `advertised.listeners`, if it is set.
     pub(crate) advertised: Option<Endpoint>,
+    /// Costly batches that may be opened at once, away from the tasks that serve sockets: they are large while they are open.
+    pub(crate) openings: Semaphore,
     /// Topics created so far: spreads the first partitions over the brokers.
     pub(crate) topics_created: AtomicUsize,
 }

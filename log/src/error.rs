@@ -63,6 +63,10 @@ pub enum AppendError {
         /// Where it should have started, or later.
         log_end_offset: Offset,
     },
+    /// [`Log::append_quickly`](crate::Log::append_quickly) only: checking the batch takes longer than a moment. Nothing was done;
+    /// [`Log::append`](crate::Log::append) takes it, where nobody waits behind.
+    #[error("the batch takes longer to check than others can wait")]
+    Costly,
     /// The write failed and was undone, for lack of space for instance. `KAFKA_STORAGE_ERROR`: later appends may work.
     #[error("could not write: {0}")]
     Storage(Arc<io::Error>),

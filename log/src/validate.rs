@@ -28,13 +28,35 @@ pub(crate) struct Valid {
     pub(crate) marker: Option<ControlRecord>,
 }
 
+/// What batches are held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) config: &'a LogConfig,
+    pub(crate) now_ms: i64,
+    pub(crate) pace: Pace,
+}
+
+/// How long a check may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As long as it takes.
+    Any,
+    /// Others wait: what takes longer than a moment is [`AppendError::Costly`].
+    Quick,
+}
+
+/// Bytes that are opened in a moment, about a millisecond.
+const QUICK_BYTES: usize = 1 << 20;
+/// Compressed bytes that hold more than that, as a rule; and the most that are compressed anew in a moment.
+const QUICK_COMPRESSED_BYTES: usize = 64 << 10;
+
 /// Checks all batches in `bytes`, in order.
 pub(crate) fn validate(
     bytes: Bytes,
     how: &AppendAs,
-    config: &LogConfig,
-    now_ms: i64,
+    terms: Terms<'_>,
 ) -> Result<Vec<Valid>, AppendError> {
+    let config = terms.config;
     let mut rest = bytes;
     let mut valid = Vec::with_capacity(1);
     let mut size = 0;
@@ -47,7 +69,7 @@ pub(crate) fn validate(
         }
         batch.verify_crc().map_err(refuse)?;
         let checked = match how {
-            AppendAs::Client { .. } => client_batch(batch, config, now_ms)?,
+            AppendAs::Client { .. } => client_batch(batch, terms)?,
             AppendAs::Coordinator { .. } | AppendAs::Marker { .. } | AppendAs::Replica => {
                 as_it_is(&batch)?
             }
@@ -87,7 +109,8 @@ fn as_it_is(batch: &RecordBatch) -> Result<Valid, AppendError> {
     })
 }
 
-fn client_batch(batch: RecordBatch, config: &LogConfig, now_ms: i64) -> Result<Valid, AppendError> {
+fn client_batch(batch: RecordBatch, terms: Terms<'_>) -> Result<Valid, AppendError> {
+    let Terms { config, now_ms, .. } = terms;
     check_header(batch.header())?;
     check_timestamps(batch.header(), config, now_ms)?;
     let codec = batch
@@ -95,7 +118,12 @@ fn client_batch(batch: RecordBatch, config: &LogConfig, now_ms: i64) -> Result<V
         .compression()
         .map_err(|error| refuse(error.into()))?;
     let target = config.compression.unwrap_or(codec);
-    check_records(&batch, config, now_ms)?;
+    let is_plain = codec == Compression::None && target == Compression::None;
+    let is_large = batch.bytes().len() > QUICK_COMPRESSED_BYTES;
+    if terms.pace == Pace::Quick && is_large && !is_plain {
+        return Err(AppendError::Costly);
+    }
+    check_records(&batch, terms)?;
     let batch = match target == codec {
         true => batch,
         false => recompress(&batch, target, config)?,
@@ -195,9 +223,10 @@ const RECORD_ERRORS_MAX: usize = 100;
 const RECORD_HEADERS_MAX: usize = 1_024;
 
 /// Walks the records: their form, offsets, timestamps and keys.
-fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result<(), AppendError> {
+fn check_records(batch: &RecordBatch, terms: Terms<'_>) -> Result<(), AppendError> {
+    let Terms { config, now_ms, .. } = terms;
     let header = batch.header();
-    let payload = batch.payload(decompression_limit(config)).map_err(refuse)?;
+    let payload = opened(batch, terms)?;
     let mut rest = &payload[..];
     let mut keyless = Vec::new();
     let mut late = Vec::new();
@@ -249,6 +278,18 @@ fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result
             message: keyless[0].1.clone(),
             records: keyless,
         }),
+    }
+}
+
+/// The records' bytes.
+fn opened(batch: &RecordBatch, terms: Terms<'_>) -> Result<Bytes, AppendError> {
+    let limit = decompression_limit(terms.config);
+    if terms.pace == Pace::Any || limit.0 <= QUICK_BYTES {
+        return batch.payload(limit).map_err(refuse);
+    }
+    match batch.payload(DecompressionLimit(QUICK_BYTES)) {
+        Err(BatchError::Compression(CompressionError::TooLarge { .. })) => Err(AppendError::Costly),
+        payload => payload.map_err(refuse),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flumen_log::{AppendAs, Appended, VerificationGuard};
+use flumen_log::{AppendAs, AppendError, Appended, VerificationGuard};
 use flumen_protocol::batch::BatchHeader;
 use flumen_protocol::compression::Compression;
 use flumen_protocol::error_code::ErrorCode;
@@ -130,7 +130,10 @@ async fn append_all(node: &Arc<Node>, context: &Context, request: ProduceRequest
     let mut outcomes: Outcomes = names.map(|(name, id)| (name, id, Vec::new())).collect();
     batch.verify(&mut writes).await;
     for (at, index, prepared) in writes {
-        let result = prepared.and_then(|write| batch.append(write));
+        let result = match prepared {
+            Ok(write) => batch.append(write).await,
+            Err(failure) => Err(failure),
+        };
         outcomes[at].2.push(Outcome { index, result });
     }
     outcomes
@@ -271,7 +274,7 @@ impl Batch<'_> {
         }
     }
 
-    fn append(&self, write: Write) -> Result<Written, Failure> {
+    async fn append(&self, write: Write) -> Result<Written, Failure> {
         let Write {
             partition,
             records,
@@ -283,14 +286,31 @@ impl Batch<'_> {
             leader_epoch: epoch,
             guard: guard.unwrap_or(VerificationGuard::NONE),
         };
-        let appended = partition
-            .append(records, &how, self.now_ms)
-            .map_err(|error| append_failure(&error))?;
+        let appended = match partition.append_quickly(records.clone(), &how, self.now_ms) {
+            Err(AppendError::Costly) => self.append_aside(&partition, records, how).await,
+            appended => appended,
+        };
+        let appended = appended.map_err(|error| append_failure(&error))?;
         Ok(Written {
             partition,
             epoch,
             appended,
         })
+    }
+
+    /// Away from the tasks that serve sockets, and only a few at a time; the connection's next request waits.
+    async fn append_aside(
+        &self,
+        partition: &Arc<Partition>,
+        records: Bytes,
+        how: AppendAs,
+    ) -> Result<Appended, AppendError> {
+        let opening = self.node.openings.acquire().await;
+        let (partition, now_ms) = (Arc::clone(partition), self.now_ms);
+        let append = move || partition.append(records, &how, now_ms);
+        let appended = self.node.drivers.blocking(append).await;
+        drop(opening);
+        appended
     }
 }
 

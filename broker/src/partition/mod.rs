@@ -150,14 +150,36 @@ impl Partition {
         how: &AppendAs,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        let size = records.len();
+        self.append_with(size, |log| log.append(records, how, now_ms))
+    }
+
+    /// The same on a thread that serves sockets.
+    ///
+    /// # Errors
+    /// As [`Partition::append`]; [`AppendError::Costly`]: it must be done elsewhere.
+    pub(crate) fn append_quickly(
+        self: &Arc<Self>,
+        records: Bytes,
+        how: &AppendAs,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let size = records.len();
+        self.append_with(size, |log| log.append_quickly(records, how, now_ms))
+    }
+
+    fn append_with(
+        self: &Arc<Self>,
+        size: usize,
+        append: impl FnOnce(&Log) -> Result<Appended, AppendError>,
+    ) -> Result<Appended, AppendError> {
         if let Some(reason) = self.flush.fenced() {
             return Err(AppendError::Fenced(Fenced {
                 dir: self.log.dir().to_owned(),
                 reason,
             }));
         }
-        let size = records.len();
-        let appended = self.log.append(records, how, now_ms);
+        let appended = append(&self.log);
         self.flush.on_append(&self.name, size, &appended);
         let appended = appended?;
         if !appended.duplicate {

@@ -6,7 +6,8 @@ use flumen_protocol::compression::Compression;
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::message::ProduceRequest;
 
-use crate::support::{World, batch, batch_of, produce_request};
+use crate::held::HeldTasks;
+use crate::support::{World, batch, batch_of, eventually, produce_request};
 
 #[tokio::test]
 async fn produced_records_come_back_in_order() {
@@ -235,4 +236,36 @@ async fn pipelined_requests_are_answered_in_their_order() {
     }
     let expected: Vec<String> = (0..50).map(|i| i.to_string()).collect();
     assert_eq!(client.values("t", 0, 0).await, expected);
+}
+
+#[tokio::test]
+async fn a_batch_that_takes_long_to_open_is_opened_aside_and_keeps_its_place() {
+    let (drivers, held) = HeldTasks::machine();
+    let world = World::start_on(Vec::new(), drivers).await;
+    let (mut client, mut other) = (world.client().await, world.client().await);
+    let configs = [("flush.mode", "async")];
+    client.create_topic("t", 1, &configs).await.unwrap();
+    held.hold_blocking();
+    let options = BatchOptions {
+        compression: Compression::Zstd,
+        ..BatchOptions::default()
+    };
+    let large = batch_of(options, &[&"x".repeat(3 << 20)]);
+    for records in [large, batch(&["next"])] {
+        client.send(9, &produce_request("t", 0, 1, records)).await;
+    }
+    eventually(async || {
+        tokio::task::yield_now().await;
+        held.waiting() == 1
+    })
+    .await;
+    // Nothing is written yet: neither that batch, nor what the connection sent after it.
+    assert_eq!(other.fetch("t", 0, 0).await.high_watermark, 0);
+    held.release();
+    for base_offset in [0, 1] {
+        let (_, mut response) = client.receive::<ProduceRequest>(9).await;
+        let answer = response.responses.remove(0).partition_responses.remove(0);
+        assert_eq!((answer.error_code, answer.base_offset), (0, base_offset));
+    }
+    assert_eq!(other.values("t", 0, 1).await, ["next"]);
 }

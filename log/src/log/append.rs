@@ -15,7 +15,7 @@ use crate::producers::{Check, Origin, VerificationGuard};
 use crate::recovery::io_error;
 use crate::segment::{Exists, Segment, Stamped};
 use crate::snapshot;
-use crate::validate::{self, Valid};
+use crate::validate::{self, Pace, Terms, Valid};
 
 /// Who appends, and so which rules hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,9 +137,38 @@ impl Log {
         how: &AppendAs,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        self.append_at(Pace::Any, batches, how, now_ms)
+    }
+
+    /// The same on a thread for which others wait: a client's batch that would have to be opened or compressed for longer than about a
+    /// millisecond is left to [`Log::append`].
+    ///
+    /// # Errors
+    /// [`AppendError::Costly`], beside those of [`Log::append`].
+    pub fn append_quickly(
+        &self,
+        batches: Bytes,
+        how: &AppendAs,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        self.append_at(Pace::Quick, batches, how, now_ms)
+    }
+
+    fn append_at(
+        &self,
+        pace: Pace,
+        batches: Bytes,
+        how: &AppendAs,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
         self.check_fenced()?;
         let config = self.config();
-        let mut valid = validate::validate(batches, how, &config, now_ms)?;
+        let terms = Terms {
+            config: &config,
+            now_ms,
+            pace,
+        };
+        let mut valid = validate::validate(batches, how, terms)?;
         let mut writer = self.writer.lock();
         // Again, under the lock: a flush may have failed meanwhile.
         self.check_fenced()?;

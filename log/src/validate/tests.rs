@@ -23,7 +23,15 @@ fn good() -> BytesMut {
 }
 
 fn check(bytes: impl Into<Bytes>, config: &LogConfig) -> Result<Vec<Valid>, AppendError> {
-    validate(bytes.into(), &AppendAs::client(0), config, NOW)
+    validate(bytes.into(), &AppendAs::client(0), terms(config, NOW))
+}
+
+fn terms(config: &LogConfig, now_ms: i64) -> Terms<'_> {
+    Terms {
+        config,
+        now_ms,
+        pace: Pace::Any,
+    }
 }
 
 /// Changes bytes of a good batch and seals it again.
@@ -146,7 +154,7 @@ fn sizes_are_limited_per_batch_and_per_segment() {
         Err(AppendError::RecordListTooLarge { .. })
     ));
     // A replica takes what its leader has.
-    assert!(validate(good().freeze(), &AppendAs::Replica, &small, NOW).is_ok());
+    assert!(validate(good().freeze(), &AppendAs::Replica, terms(&small, NOW)).is_ok());
 }
 
 #[test]
@@ -165,7 +173,11 @@ fn timestamps_must_lie_around_the_brokers_clock() {
         ..LogConfig::default()
     };
     assert!(check(good(), &config).is_ok());
-    let late = validate(good().freeze(), &AppendAs::client(0), &config, NOW + 3);
+    let late = validate(
+        good().freeze(),
+        &AppendAs::client(0),
+        terms(&config, NOW + 3),
+    );
     assert!(
         matches!(late, Err(AppendError::InvalidTimestamp { records, .. }) if records.len() == 1 && records[0].0 == 0)
     );
@@ -179,8 +191,7 @@ fn timestamps_must_lie_around_the_brokers_clock() {
         validate(
             good().freeze(),
             &AppendAs::client(0),
-            &appended,
-            NOW + 1_000_000
+            terms(&appended, NOW + 1_000_000)
         )
         .is_ok()
     );
@@ -314,7 +325,7 @@ fn markers_are_read_and_a_coordinator_may_write_many_batches() {
         leader_epoch: 0,
         transaction_version: 2,
     };
-    let valid = validate(bytes, &how, &LogConfig::default(), NOW).unwrap();
+    let valid = validate(bytes, &how, terms(&LogConfig::default(), NOW)).unwrap();
     assert_eq!(
         valid[0].marker,
         Some(ControlRecord::Commit {
@@ -327,8 +338,7 @@ fn markers_are_read_and_a_coordinator_may_write_many_batches() {
         validate(
             two.freeze(),
             &AppendAs::coordinator(0),
-            &LogConfig::default(),
-            NOW
+            terms(&LogConfig::default(), NOW)
         )
         .unwrap()
         .len(),
@@ -390,4 +400,48 @@ fn the_headers_of_a_record_are_bounded() {
         reason(check(with(1_025), &LogConfig::default())),
         "invalid record: record 0 has 1025 headers, but at most 1024 are allowed"
     );
+}
+
+#[test]
+fn what_takes_longer_than_a_moment_is_costly_where_others_wait() {
+    let config = LogConfig::default();
+    let quick = Terms {
+        pace: Pace::Quick,
+        ..terms(&config, NOW)
+    };
+    let check = |codec, value: &[u8], terms| {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            compression: codec,
+            ..BatchOptions::default()
+        });
+        builder.push(NOW, None, Some(value), &[]);
+        validate(builder.build(), &AppendAs::client(0), terms)
+    };
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    });
+    let noise: Vec<u8> = noise.take(100_000).collect();
+    assert!(check(Compression::None, &noise, quick).is_ok());
+    assert!(check(Compression::Zstd, &noise[..30_000], quick).is_ok());
+    // By what it is, by what it holds, and by what becomes of it.
+    let bomb = vec![0; 2 * QUICK_BYTES];
+    for (codec, value) in [(Compression::Zstd, &noise), (Compression::Lz4, &bomb)] {
+        let refused = check(codec, value, quick);
+        assert!(matches!(refused, Err(AppendError::Costly)), "{codec:?}");
+        assert!(check(codec, value, terms(&config, NOW)).is_ok());
+    }
+    let compressing = LogConfig {
+        compression: Some(Compression::Gzip),
+        ..LogConfig::default()
+    };
+    let quick = Terms {
+        config: &compressing,
+        ..quick
+    };
+    let refused = check(Compression::None, &noise, quick);
+    assert!(matches!(refused, Err(AppendError::Costly)));
 }
