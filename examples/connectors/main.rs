@@ -10,6 +10,10 @@
 //!
 //! One line of TSV per test: rates and the worker's CPU count from the first progress seen to the last row; what came out is compared with what
 //! went in.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program is the driver of its libraries"
+)]
 
 mod input;
 #[path = "../../streams/examples/flow/measure.rs"]

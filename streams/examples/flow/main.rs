@@ -17,6 +17,10 @@
 //! the store is full, 200 updates of random keys a second arrive; a `read_committed` consumer notes when each output becomes visible. The
 //! application gets SIGKILL and is started again at once, on the folder it left (`same`) or on an empty one (`fresh`). `outage_s` is the longest
 //! silence of the consumer after the kill.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program is the driver of its libraries"
+)]
 
 mod input;
 mod measure;
