@@ -274,7 +274,7 @@ fn lay_out(
             }
             place(&candidates, partitions, count, start).ok_or_else(|| {
                 let message = format!(
-                    "unable to replicate the partition {count} time(s): only {} broker(s) are registered",
+                    "a replication factor of {count} cannot be had: only {} broker(s) are registered",
                     candidates.len()
                 );
                 Refused::new(ErrorCode::InvalidReplicationFactor, message)
