@@ -111,7 +111,7 @@ def delete(world):
     until(lambda: "Empty" in groups(world, "--describe", "--group", "h", "--state"), "h is empty")
     holds(groups(world, "--delete", "--group", "h"), "successful")
     expect("h" not in groups(world, "--list").split(), "h is gone")
-    holds(groups(world, "--delete", "--group", "h", ok=None), "not be found")
+    holds(groups(world, "--delete", "--group", "h", ok=None), "does not exist")
     groups(world, "--delete", "--all-groups")
     expect(not groups(world, "--list").strip(), "none left")
     holds(groups(world, "--describe", "--group", "g", ok=None), "does not exist")
