@@ -10,12 +10,22 @@ SUITE = Suite("dump", "kafka-dump-log", log_segment_bytes=1_000_000, transaction
 COMPLAINTS = re.compile(r"Mismatch|mismatch|Found timestamp|out of order|Non-consecutive|non-consecutive|Exception|corrupt|isvalid: false|should be|Error", re.I)
 
 
+# The tool says so of every segment but the first, of Apache Kafka's own files too: it begins to count at -1.
+FIRST_OFFSET = re.compile(r"Non-consecutive offsets in \S+\n  -1 is followed by \d+\n")
+
+
 def dump(*arguments):
-    told = kafka.run("dump-log", *arguments)
+    told = FIRST_OFFSET.sub("", kafka.run("dump-log", *arguments))
     complaint = COMPLAINTS.search(told)
     if complaint:
         raise kafka.Failed(f"{arguments}: {told[max(0, complaint.start() - 300):complaint.end() + 700]}")
     return told
+
+
+def is_sane(index):
+    told = dump("--index-sanity-check", "--files", index)
+    # A segment of less than index.interval.bytes has nothing to index.
+    expect("passed sanity check" in told or "is empty" in told, told)
 
 
 def files(world, pattern):
@@ -46,18 +56,20 @@ def segments(world):
 @SUITE.check("offset and time indexes fit their segments after a clean stop")
 def indexes(world):
     world.broker.stop()
-    _indexes(world)
-    world.broker.start()
+    try:
+        _indexes(world)
+    finally:
+        world.broker.start()
 
 
 def _indexes(world):
     for index in files(world, "*-*/*.index"):
         if "__cluster" not in index:
             dump("--verify-index-only", "--files", index)
-            holds(dump("--index-sanity-check", "--files", index), "passed sanity check")
+            is_sane(index)
     for index in files(world, "dumped-*/*.timeindex"):
         dump("--verify-index-only", "--files", index)
-        holds(dump("--index-sanity-check", "--files", index), "passed sanity check")
+        is_sane(index)
 
 
 @SUITE.check("after kill -9 and recovery too")
