@@ -114,7 +114,7 @@ def delete(world):
     holds(groups(world, "--delete", "--group", "h", ok=None), "does not exist")
     groups(world, "--delete", "--all-groups")
     expect(not groups(world, "--list").strip(), "none left")
-    holds(groups(world, "--describe", "--group", "g", ok=None), "does not exist")
+    holds(groups(world, "--describe", "--group", "g", ok=None), "not found")
 
 
 @SUITE.check("lists groups of the newer kinds: there are none")
