@@ -1,9 +1,11 @@
 //! The cleaner: compacts logs in the background, the dirtiest first, slowly if it is told to.
 //!
-//! Owned by `replicas.rs`, which starts as many of these tasks as `log.cleaner.threads` says. What is dirty and what stays of a log is
-//! decided in `flumen_log`; here is who is cleaned when, in steps that let others at the disk, and what becomes of failures: a log with a
-//! batch that cannot be read is left alone until the next start, and said so once; whatever else fails is tried again.
-//! Source: Kafka `LogCleaner`, `LogCleanerManager`.
+//! Owned by `replicas.rs`, which says when the configuration changes: there are as many of these tasks as `log.cleaner.threads` says. What
+//! is dirty and what stays of a log is decided in `flumen_log`, how long to pause in `throttle.rs`; here is who is cleaned when, in steps
+//! that let others at the disk, and what becomes of failures: a log with a batch that cannot be read is left alone until the next start,
+//! and said so once; whatever else fails is tried again. Source: Kafka `LogCleaner`, `LogCleanerManager`.
+
+mod throttle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -13,13 +15,15 @@ use flumen_log::dir::{Dirty, LogDir};
 use flumen_log::{CompactError, Compacted, Compaction, CompactionOptions, Log};
 use flumen_protocol::id::TopicPartition;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::BrokerConfig;
+use crate::config::live::LiveConfig;
 use crate::driver::Drivers;
 use crate::flush::FlushConductor;
 use crate::partition::pending::Isolation;
 use crate::partition::table::Partitions;
+use throttle::Throttle;
 
 /// Bytes read at once; between two steps others come to the disk, and a log may be closed.
 const STEP_BYTES: u64 = 1 << 20;
@@ -27,7 +31,7 @@ const STEP_BYTES: u64 = 1 << 20;
 /// What a cleaner works on.
 #[derive(Debug)]
 pub(crate) struct CleanerParts {
-    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) live: Arc<LiveConfig>,
     pub(crate) dir: Arc<LogDir>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) flush: Arc<FlushConductor>,
@@ -39,10 +43,17 @@ pub(crate) struct CleanerParts {
 pub(crate) struct Cleaner {
     parts: CleanerParts,
     state: Mutex<State>,
+    throttle: Mutex<Throttle>,
+    /// Who waits looks at the configuration again.
+    reconfigured: Notify,
 }
 
 #[derive(Debug)]
 struct State {
+    /// Set once they were started.
+    stop: Option<CancellationToken>,
+    /// Tasks that clean.
+    cleaners: i32,
     in_progress: BTreeSet<TopicPartition>,
     /// Logs with a batch that cannot be read. A log of the same name that was created since is another one.
     uncleanable: BTreeMap<TopicPartition, Weak<Log>>,
@@ -66,24 +77,45 @@ pub(crate) struct CleanerStats {
 impl Cleaner {
     pub(crate) fn new(parts: CleanerParts) -> Arc<Cleaner> {
         let state = State {
+            stop: None,
+            cleaners: 0,
             in_progress: BTreeSet::new(),
             uncleanable: BTreeMap::new(),
             failing: BTreeSet::new(),
             dirty_ratio_max: 0.0,
             looked_ms: parts.drivers.clock.wall_ms(),
         };
+        let rate = parts.live.now().log_cleaner_io_max_bytes_per_second.0;
+        let throttle = Throttle::new(rate, parts.drivers.clock.now());
         Arc::new(Cleaner {
             parts,
             state: Mutex::new(state),
+            throttle: Mutex::new(throttle),
+            reconfigured: Notify::new(),
         })
     }
 
     /// Starts what cleans until `stop`.
     pub(crate) fn start(self: &Arc<Self>, stop: &CancellationToken) {
-        if !self.parts.config.log_cleaner_enable {
-            return;
+        if self.parts.live.now().log_cleaner_enable {
+            self.state.lock().stop = Some(stop.clone());
+            self.reconfigured();
         }
-        for _ in 0..self.parts.config.log_cleaner_threads {
+    }
+
+    /// The configuration in force may be another one: pauses are as long as it says, and there are as many cleaners. A cleaning that is
+    /// going on keeps its memory; who is one too many ends with it.
+    pub(crate) fn reconfigured(self: &Arc<Self>) {
+        let (config, now) = (self.parts.live.now(), self.parts.drivers.clock.now());
+        let rate = config.log_cleaner_io_max_bytes_per_second.0;
+        self.throttle.lock().set_rate(rate, now);
+        self.reconfigured.notify_waiters();
+        let mut state = self.state.lock();
+        let Some(stop) = state.stop.clone() else {
+            return;
+        };
+        while state.cleaners < config.log_cleaner_threads {
+            state.cleaners += 1;
             let run = Arc::clone(self).run(stop.clone());
             self.parts.drivers.spawn("cleaner", run);
         }
@@ -109,28 +141,39 @@ impl Cleaner {
     }
 
     async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let backoff =
-            Duration::from_millis(self.parts.config.log_cleaner_backoff_ms.unsigned_abs());
         loop {
+            let reconfigured = self.reconfigured.notified();
+            let backoff_ms = self.parts.live.now().log_cleaner_backoff_ms.unsigned_abs();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
-                () = self.parts.drivers.clock.sleep(backoff) => {}
+                () = stop.cancelled() => {}
+                () = reconfigured => {}
+                () = self.parts.drivers.clock.sleep(Duration::from_millis(backoff_ms)) => {}
             }
             // A log that could not be cleaned is not tried again before the next pause.
             let mut tried = BTreeSet::new();
-            while let Some(dirty) = self.take_dirtiest(&tried).await {
-                let partition = dirty.partition.clone();
-                let cleaned = self.clean(&dirty, &stop).await;
-                if !self.settle(&dirty, cleaned) {
-                    tried.insert(partition.clone());
-                }
-                self.state.lock().in_progress.remove(&partition);
-                if stop.is_cancelled() {
+            loop {
+                if stop.is_cancelled() || self.is_one_too_many() {
                     return;
                 }
+                let Some(dirty) = self.take_dirtiest(&tried).await else {
+                    break;
+                };
+                let cleaned = self.clean(&dirty, &stop).await;
+                if !self.settle(&dirty, cleaned) {
+                    tried.insert(dirty.partition.clone());
+                }
+                self.state.lock().in_progress.remove(&dirty.partition);
             }
         }
+    }
+
+    /// Whether the one who asks is to go, and counts no more.
+    fn is_one_too_many(&self) -> bool {
+        let mut state = self.state.lock();
+        let too_many = state.cleaners > self.parts.live.now().log_cleaner_threads;
+        state.cleaners -= i32::from(too_many);
+        too_many
     }
 
     /// The dirtiest log that is due, marked as being cleaned.
@@ -169,22 +212,13 @@ impl Cleaner {
         dirty: &Dirty,
         stop: &CancellationToken,
     ) -> Result<Option<Compacted>, CompactError> {
-        let threads = self.parts.config.log_cleaner_threads.unsigned_abs().max(1);
-        let options = CompactionOptions {
-            map_bytes: self
-                .parts
-                .config
-                .log_cleaner_dedupe_buffer_size
-                .unsigned_abs()
-                / u64::from(threads),
-            now_ms: self.parts.drivers.clock.wall_ms(),
-        };
+        let options = self.options();
         let (dir, of) = (Arc::clone(&self.parts.dir), dirty.clone());
-        let begun = self
+        let compaction = self
             .parts
             .drivers
             .blocking(move || dir.begin_compaction(&of, options));
-        let Some(compaction) = begun.await.map_err(storage)? else {
+        let Some(compaction) = compaction.await.map_err(storage)? else {
             return Ok(None);
         };
         let mut compaction = Box::new(compaction);
@@ -192,6 +226,7 @@ impl Cleaner {
             let log = Arc::clone(&dirty.log);
             let stopping = stop.is_cancelled();
             let step = move || step(&log, compaction, stopping);
+            let begun = self.parts.drivers.clock.now();
             let bytes = match self.parts.drivers.blocking(step).await? {
                 Step::More(bytes, again) => {
                     compaction = again;
@@ -205,25 +240,37 @@ impl Cleaner {
                 }
                 Step::Stopped => return Ok(None),
             };
-            let pause = self.pause_after(bytes);
-            if !pause.is_zero() {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {}
-                    () = self.parts.drivers.clock.sleep(pause) => {}
-                }
-            }
+            let now = self.parts.drivers.clock.now();
+            self.throttle.lock().on_moved(bytes, begun, now);
+            self.pause(stop).await;
         }
     }
 
-    /// As long as `log.cleaner.io.max.bytes.per.second` makes so many bytes last.
-    fn pause_after(&self, bytes: u64) -> Duration {
-        #[expect(clippy::cast_precision_loss, reason = "a step is a few megabytes")]
-        let seconds = bytes as f64 / self.parts.config.log_cleaner_io_max_bytes_per_second.0;
-        // Less is no pause, and at the default it is nothing.
-        match seconds >= 0.000_1 {
-            true => Duration::from_secs_f64(seconds.min(3_600.0)),
-            false => Duration::ZERO,
+    /// The memory for keys is shared by all cleaners.
+    fn options(&self) -> CompactionOptions {
+        let config = self.parts.live.now();
+        let cleaners = u64::from(config.log_cleaner_threads.unsigned_abs().max(1));
+        CompactionOptions {
+            map_bytes: config.log_cleaner_dedupe_buffer_size.unsigned_abs() / cleaners,
+            now_ms: self.parts.drivers.clock.wall_ms(),
+        }
+    }
+
+    /// As long as `log.cleaner.io.max.bytes.per.second` makes last what all have read and written.
+    async fn pause(&self, stop: &CancellationToken) {
+        loop {
+            let reconfigured = self.reconfigured.notified();
+            let now = self.parts.drivers.clock.now();
+            let pause = self.throttle.lock().pause(now);
+            if pause.is_zero() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = reconfigured => {}
+                () = self.parts.drivers.clock.sleep(pause) => {}
+            }
         }
     }
 
@@ -288,3 +335,6 @@ fn storage(error: flumen_log::FlushError) -> CompactError {
         flumen_log::FlushError::Fenced(fenced) => CompactError::Fenced(fenced),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -269,7 +269,7 @@ properties! {
     log_cleaner_backoff_ms: i64 = "15000", "log.cleaner.backoff.ms", 1..=i64::MAX;
     /// Memory for the keys of the logs that are being compacted, in bytes, 24 a key; of a log with more keys a part is compacted at a time.
     log_cleaner_dedupe_buffer_size: i64 = "134217728", "log.cleaner.dedupe.buffer.size", 1_048_576..=i64::MAX;
-    /// Most bytes that compaction reads and writes in a second; the default is no limit.
+    /// Most bytes that all compaction together reads and writes in a second; the default is no limit.
     log_cleaner_io_max_bytes_per_second: Rate = "1.7976931348623157E308", "log.cleaner.io.max.bytes.per.second";
     /// Threads that flush logs side by side.
     num_flush_threads: i32 = "16", "flumen.flush.threads", 1..=256;

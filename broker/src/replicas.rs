@@ -47,7 +47,7 @@ const NO_BROKER_EPOCH: i64 = -1;
 #[derive(Debug)]
 pub(crate) struct Replicas {
     config: Arc<BrokerConfig>,
-    live: LiveConfig,
+    live: Arc<LiveConfig>,
     /// A topic came, or its configuration changed: what upkeep waits for may be due earlier.
     adopted: Notify,
     drivers: Drivers,
@@ -86,8 +86,9 @@ impl Replicas {
         let threads = usize::try_from(config.num_flush_threads).unwrap_or(1);
         let (dir, partitions) = (Arc::new(dir), Arc::new(Partitions::default()));
         let flush = FlushConductor::new(threads);
+        let live = Arc::new(LiveConfig::new(Arc::clone(&config)));
         let cleaner = Cleaner::new(CleanerParts {
-            config: Arc::clone(&config),
+            live: Arc::clone(&live),
             dir: Arc::clone(&dir),
             partitions: Arc::clone(&partitions),
             flush: Arc::clone(&flush),
@@ -100,7 +101,7 @@ impl Replicas {
             metadata,
             dir,
             unopened: Unopened::default(),
-            live: LiveConfig::new(Arc::clone(&config)),
+            live,
             adopted: Notify::new(),
             config,
             drivers,
@@ -278,6 +279,7 @@ impl Replicas {
                 }
                 MetadataRecord::Config(_) => {
                     self.live.follow(image);
+                    self.cleaner.reconfigured();
                     // Defaults of topics may have changed.
                     touched.extend(image.topics().map(|topic| topic.id));
                 }

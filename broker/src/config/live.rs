@@ -17,6 +17,10 @@ use crate::cluster::record::ResourceKind;
 
 /// The broker's own keys that may change while it runs. Those that set defaults for topics may, too.
 const DYNAMIC: &[&str] = &[
+    "log.cleaner.backoff.ms",
+    "log.cleaner.dedupe.buffer.size",
+    "log.cleaner.io.max.bytes.per.second",
+    "log.cleaner.threads",
     "max.connections",
     "max.connections.per.ip",
     "producer.id.expiration.ms",

@@ -7,11 +7,9 @@ use bytes::Bytes;
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};
 use flumen_protocol::compression::DecompressionLimit;
 use flumen_protocol::error_code::ErrorCode;
-use flumen_protocol::message::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
-use flumen_protocol::message::{IncrementalAlterConfigsRequest, OffsetFetchRequest};
+use flumen_protocol::message::OffsetFetchRequest;
 
+use crate::configs::{BROKER, TOPIC, set};
 use crate::groups::commit_request;
 use crate::support::{Wire, World, batch, eventually};
 
@@ -110,23 +108,9 @@ async fn the_policy_may_change_while_the_topic_is_in_use() {
         put(&mut client, "t", "k", &i.to_string()).await;
     }
     assert_eq!(read(&mut client, "t").await.len(), 100);
-    let policy = AlterableConfig {
-        name: "cleanup.policy".to_owned(),
-        config_operation: 0,
-        value: Some("compact".to_owned()),
-        ..Default::default()
-    };
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![AlterConfigsResource {
-            resource_type: 2,
-            resource_name: "t".to_owned(),
-            configs: vec![policy],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let response = client.call(1, &request).await;
-    assert_eq!(response.responses[0].error_code, 0);
+    let policy = ("cleanup.policy", Some("compact"));
+    let done = set(&mut client, (TOPIC, "t"), policy).await;
+    assert_eq!(done.0, ErrorCode::None, "{}", done.1);
     let keyless = client.produce("t", 0, batch(&["no key"])).await;
     assert_eq!(
         ErrorCode::from_code(keyless.error_code),
@@ -140,6 +124,22 @@ async fn the_policy_may_change_while_the_topic_is_in_use() {
     assert_eq!(errors, [0]);
     eventually(async || read(&mut client, "t").await.len() < 20).await;
     assert_eq!(read(&mut client, "t").await.last().unwrap().2, "99");
+}
+
+#[tokio::test]
+async fn the_cleaner_takes_over_what_is_set_while_it_waits() {
+    let world = World::start(&[("log.cleaner.backoff.ms", "3600000")]).await;
+    let mut client = world.client().await;
+    let configs = [&[("cleanup.policy", "compact")][..], &SMALL].concat();
+    client.create_topic("t", 1, &configs).await.unwrap();
+    for i in 0..100 {
+        put(&mut client, "t", "k", &i.to_string()).await;
+    }
+    assert_eq!(read(&mut client, "t").await.len(), 100, "it waits");
+    let often = (OFTEN[0].0, Some(OFTEN[0].1));
+    let done = set(&mut client, (BROKER, "1"), often).await;
+    assert_eq!(done.0, ErrorCode::None, "{}", done.1);
+    eventually(async || read(&mut client, "t").await.len() < 20).await;
 }
 
 /// So the time that a start takes depends on the number of groups, not on how often they committed.

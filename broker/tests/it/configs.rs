@@ -16,8 +16,8 @@ use flumen_protocol::message::{
 
 use crate::support::{Wire, World, batch, eventually};
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
 /// Kafka's codes of where a value comes from.
 const OF_BROKER: i8 = 2;
 const OF_ALL_BROKERS: i8 = 3;
@@ -94,7 +94,7 @@ fn a_key_whose_silence_would_be_a_lie_is_refused_with_the_reason() {
     }
 }
 
-async fn set(
+pub(crate) async fn set(
     client: &mut Wire,
     (kind, name): (i8, &str),
     (key, value): (&str, Option<&str>),
