@@ -142,6 +142,34 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_segment_of_which_nothing_is_left_holds_up_none_behind_it() {
+        let empty = |next_offset| SegmentFacts {
+            next_offset,
+            size: 0,
+            largest_timestamp: -1,
+        };
+        let [_, second, third] = three();
+        let by_time = config(Some(500), None, DELETE);
+        let by_size = config(None, Some(100), DELETE);
+        for (now, expected) in [(2_500, 1), (2_501, 2), (3_501, 3)] {
+            let segments = [empty(0), second, third];
+            assert_eq!(due(&segments, &by_time, 0, 30, now), expected, "at {now}");
+        }
+        let segments = [empty(0), second, third];
+        assert_eq!(due(&segments, &by_size, 0, 30, 0), 2);
+        // The active one is where the log goes on.
+        assert_eq!(due(&[second, empty(30)], &by_time, 0, 30, i64::MAX), 1);
+        let compacted = LogConfig {
+            cleanup_policy: CleanupPolicy {
+                delete: false,
+                compact: true,
+            },
+            ..by_time
+        };
+        assert_eq!(due(&[empty(0), second], &compacted, 0, 30, i64::MAX), 0);
+    }
+
+    #[test]
     fn what_lies_below_the_log_start_goes_under_every_policy() {
         for policy in [
             DELETE,
