@@ -16,6 +16,7 @@ use rustix::rand::GetRandomFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, OsClock};
 
@@ -65,6 +66,21 @@ impl Drivers {
         result
             .await
             .expect("blocking work always sends its result, or the process has panicked")
+    }
+
+    /// As [`Drivers::blocking`], when one of `places` is free. It is taken for as long as the work runs, whether its waiter is still
+    /// there or not.
+    pub async fn blocking_in<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let place = Arc::clone(places).acquire_owned().await;
+        self.blocking(move || {
+            let _place = place;
+            work()
+        })
+        .await
     }
 
     /// A random 128-bit id that is not all zeros and whose text does not begin with `-` (Kafka's `Uuid.randomUuid`).
@@ -227,7 +243,45 @@ impl Tasks for OsTasks {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::FutureExt;
+
     use super::*;
+
+    type Work = Box<dyn FnOnce() + Send>;
+
+    /// Work is done by who asks for it.
+    #[derive(Debug)]
+    struct Held(mpsc::Sender<Work>);
+
+    impl Tasks for Held {
+        fn spawn(&self, _name: &'static str, _task: BoxFuture<'static, ()>) {}
+
+        fn blocking(&self, work: Work) {
+            self.0.send(work).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_is_taken_while_the_work_runs_though_its_waiter_is_gone() {
+        let (held, begun) = mpsc::channel();
+        let drivers = Drivers {
+            tasks: Arc::new(Held(held)),
+            ..Drivers::os()
+        };
+        let places = Arc::new(Semaphore::new(1));
+        // Waits for once, and is dropped.
+        let ask = || drivers.blocking_in(&places, || ()).now_or_never();
+        assert_eq!(ask(), None);
+        let work = begun.try_recv().unwrap();
+        assert_eq!(ask(), None);
+        assert!(begun.try_recv().is_err(), "there is no place for another");
+        work();
+        assert_eq!(ask(), None);
+        begun.try_recv().unwrap()();
+        assert_eq!(places.available_permits(), 1);
+    }
 
     #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "a peer of the driver")]

@@ -151,7 +151,7 @@ impl Broker {
             coordinators,
             stop: stop.clone(),
             advertised,
-            openings: Semaphore::new(drivers.tasks.processors()),
+            openings: Arc::new(Semaphore::new(drivers.tasks.processors())),
             topics_created: AtomicUsize::new(0),
             metrics: Metrics::new(),
         });

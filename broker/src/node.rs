@@ -33,7 +33,7 @@ pub(crate) struct Node {
     /// `advertised.listeners`, if it is set.
     pub(crate) advertised: Option<Endpoint>,
     /// Costly batches that may be opened at once, away from the tasks that serve sockets: they are large while they are open.
-    pub(crate) openings: Semaphore,
+    pub(crate) openings: Arc<Semaphore>,
     /// Topics created so far: spreads the first partitions over the brokers.
     pub(crate) topics_created: AtomicUsize,
 }

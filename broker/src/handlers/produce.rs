@@ -305,12 +305,10 @@ impl Batch<'_> {
         records: Bytes,
         how: AppendAs,
     ) -> Result<Appended, AppendError> {
-        let opening = self.node.openings.acquire().await;
         let (partition, now_ms) = (Arc::clone(partition), self.now_ms);
         let append = move || partition.append(records, &how, now_ms);
-        let appended = self.node.drivers.blocking(append).await;
-        drop(opening);
-        appended
+        let node = self.node;
+        node.drivers.blocking_in(&node.openings, append).await
     }
 }
 

@@ -150,8 +150,7 @@ impl Partition {
         how: &AppendAs,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let size = records.len();
-        self.append_with(size, |log| log.append(records, how, now_ms))
+        self.append_with(records, |log, records| log.append(records, how, now_ms))
     }
 
     /// The same on a thread that serves sockets.
@@ -164,14 +163,15 @@ impl Partition {
         how: &AppendAs,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let size = records.len();
-        self.append_with(size, |log| log.append_quickly(records, how, now_ms))
+        self.append_with(records, |log, records| {
+            log.append_quickly(records, how, now_ms)
+        })
     }
 
     fn append_with(
         self: &Arc<Self>,
-        size: usize,
-        append: impl FnOnce(&Log) -> Result<Appended, AppendError>,
+        records: Bytes,
+        append: impl FnOnce(&Log, Bytes) -> Result<Appended, AppendError>,
     ) -> Result<Appended, AppendError> {
         if let Some(reason) = self.flush.fenced() {
             return Err(AppendError::Fenced(Fenced {
@@ -179,7 +179,8 @@ impl Partition {
                 reason,
             }));
         }
-        let appended = append(&self.log);
+        let size = records.len();
+        let appended = append(&self.log, records);
         self.flush.on_append(&self.name, size, &appended);
         let appended = appended?;
         if !appended.duplicate {
