@@ -168,7 +168,7 @@ async fn who_waits_for_the_next_look_takes_over_another_pause() {
 async fn a_cleaning_takes_over_another_rate() {
     let crawl = ("log.cleaner.io.max.bytes.per.second", "0.5");
     let mut bench = Bench::start(1, &[SOON, crawl]);
-    bench.pass(Duration::from_secs(7_200)).await;
+    bench.pass(Duration::from_secs(5_400)).await;
     assert!(!bench.is_clean() && bench.busy() == 1, "it crawls");
     bench.set(("log.cleaner.io.max.bytes.per.second", "1e9"));
     let took = bench.until(Bench::is_clean).await;
