@@ -1,5 +1,5 @@
-//! Clients of other languages against the real binary: librdkafka (as confluent-kafka), kafka-python, aiokafka, two of Node's, one of
-//! Go's. The scripts in the folders beside this file assert; this file starts them.
+//! Clients we did not write against the real binary: librdkafka (as confluent-kafka and as the crate rdkafka), kafka-python, aiokafka, two
+//! of Node's, one of Go's. The scripts in the folders beside this file assert; this file starts them.
 
 use std::process::Command;
 
@@ -116,6 +116,16 @@ fn franz_go_works() {
     let built = cache().map(|cache| cache.join("go/franz"));
     let Some(program) = built.filter(|program| program.exists()) else {
         eprintln!("skipped: no Go client (tools/setup test builds it where Go is)");
+        return;
+    };
+    succeeds(Command::new(program).arg(Server::start().address()));
+}
+
+#[test]
+fn the_crate_rdkafka_works() {
+    let built = cache().map(|cache| cache.join("rust/rdkafka"));
+    let Some(program) = built.filter(|program| program.exists()) else {
+        eprintln!("skipped: no client rdkafka (tools/setup test builds it)");
         return;
     };
     succeeds(Command::new(program).arg(Server::start().address()));

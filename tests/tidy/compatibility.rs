@@ -58,10 +58,11 @@ fn every_file_that_the_compatibility_page_names_exists() {
 fn the_versions_of_clients_are_those_that_are_installed() {
     let read =
         |path: &str| std::fs::read_to_string(root().join("tests/e2e").join(path)).expect(path);
-    let (python, node, go) = (
+    let (python, node, go, rust) = (
         read("python/requirements.txt"),
         read("node/package.json"),
         read("go/go.mod"),
+        read("rust/Cargo.toml"),
     );
     let page = page();
     let row = |client: &str, version: String| page.contains(&format!("| {client} | {version} |"));
@@ -87,6 +88,11 @@ fn the_versions_of_clients_are_those_that_are_installed() {
         .and_then(|rest| rest.split_whitespace().next());
     if !pinned.is_some_and(|version| row("franz-go", version.to_owned())) {
         findings.push(format!("franz-go: {pinned:?} is installed"));
+    }
+    let pinned = rust.split("rdkafka = { version = \"=").nth(1);
+    let pinned = pinned.and_then(|rest| rest.split('"').next());
+    if !pinned.is_some_and(|version| row("rdkafka", version.to_owned())) {
+        findings.push(format!("rdkafka: {pinned:?} is built"));
     }
     report(
         "docs/compatibility.md names another version of a client:",
