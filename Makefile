@@ -48,7 +48,7 @@ conformance:
 	@tests/conformance/run --check
 	@tools/setup build
 	cargo build --release --locked -p flumen
-	tests/conformance/run $(SUITES)
+	tests/conformance/run --binary $${CARGO_TARGET_DIR:-target}/release/flumen $(SUITES)
 
 fuzz:
 	@tools/setup build
