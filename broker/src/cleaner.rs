@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use flumen_log::dir::{Dirty, LogDir};
 use flumen_log::{CompactError, Compacted, Compaction, CompactionOptions, Log};
+use flumen_planted::{Bug, planted};
 use flumen_protocol::id::TopicPartition;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -186,7 +187,11 @@ impl Cleaner {
             cleaner.parts.dir.dirty_logs(now_ms, |name, log| {
                 let partition = cleaner.parts.partitions.get(name)?;
                 let same = std::ptr::eq(&**partition.log(), log);
-                same.then(|| partition.readable_end(Isolation::ReadCommitted))
+                let below = match planted(Bug::CleanerPassesStableOffset) {
+                    true => Isolation::ReadUncommitted,
+                    false => Isolation::ReadCommitted,
+                };
+                same.then(|| partition.readable_end(below))
             })
         };
         let dirty = self.parts.drivers.blocking(look).await;

@@ -7,6 +7,7 @@
 mod dice;
 mod disk;
 mod drivers;
+mod ledger;
 mod nemesis;
 mod network;
 mod oracle;

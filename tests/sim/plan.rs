@@ -150,10 +150,15 @@ impl Plan {
         let calm_at = dice.millis(9_000, 16_000);
         let faults = faults(profile, &hosts, calm_at, &mut Dice::new(seed, "faults"));
         let slowest = *dice.pick(&[5, 20, 60]);
+        let mut properties = properties(&mut dice);
+        if hosts.iter().any(|host| matches!(host.kind, Kind::Table(_))) {
+            // The cleaner works often, also on the topics of the coordinators.
+            properties.push(("log.cleaner.backoff.ms", "300".to_owned()));
+        }
         Plan {
             seed,
             profile,
-            properties: properties(&mut dice),
+            properties,
             topics,
             hosts,
             faults,

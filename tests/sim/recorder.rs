@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use flumen_checker::{History, Outcome, What};
 
+use crate::ledger::Ledger;
 use crate::oracle::Copies;
 use crate::summary::Counters;
 
@@ -34,6 +35,7 @@ struct State {
     notes: Vec<String>,
     flaws: Vec<String>,
     copies: Copies,
+    ledger: Ledger,
 }
 
 impl Recorder {
@@ -48,6 +50,7 @@ impl Recorder {
             notes: Vec::new(),
             flaws: Vec::new(),
             copies: Copies::new(),
+            ledger: Ledger::default(),
         };
         Recorder {
             state: Arc::new(Mutex::new(state)),
@@ -161,6 +164,10 @@ impl Recorder {
         self.state.lock().unwrap().copies.clone()
     }
 
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.state.lock().unwrap().ledger.clone()
+    }
+
     pub(crate) fn history(&self) -> History {
         self.state.lock().unwrap().history.clone()
     }
@@ -203,6 +210,11 @@ impl Journal {
     pub(crate) fn copies(&self, copy: u64, source: u64) {
         let mut state = self.recorder.state.lock().unwrap();
         state.copies.insert(copy, source);
+    }
+
+    /// The book of the compacted topic.
+    pub(crate) fn ledger<T>(&self, act: impl FnOnce(&mut Ledger) -> T) -> T {
+        act(&mut self.recorder.state.lock().unwrap().ledger)
     }
 
     pub(crate) fn note(&self, what: impl fmt::Display) {

@@ -151,6 +151,11 @@ pub(crate) fn run(plan: Plan) -> Outcome {
     counters.disk_operations.add(machine.operations());
     counters.add_disk(&machine.injected());
     let recorder = world.recorder.clone();
+    let ledger = recorder.ledger();
+    counters.records_compacted.add(ledger.compacted());
+    if let Some(wrong) = ledger.check() {
+        recorder.flaw(wrong);
+    }
     drop(world);
     panics::ignore();
     Outcome {

@@ -72,6 +72,10 @@ bugs! {
     TimeoutIgnored = "timeout_ignored",
     /// A member of an older generation may commit offsets.
     StaleGenerationAccepted = "stale_generation_accepted",
+    /// The cleaner takes records of aborted transactions for the newest of their keys.
+    CleanerCountsAborted = "cleaner_counts_aborted",
+    /// The cleaner works beyond the last stable offset: a record that may yet be aborted takes the place of an older one.
+    CleanerPassesStableOffset = "cleaner_passes_stable_offset",
 }
 
 /// Whether this process has that bug.

@@ -1,5 +1,5 @@
-//! Reads everything when all is over: each partition from its first offset to its end, as either kind of reader sees it, and what
-//! the groups have committed.
+//! Reads everything when all is over: each partition from its first offset to its end, as either kind of reader sees it, what the
+//! groups have committed, and the compacted topic, where there is one.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use flumen_client::{
 };
 
 use super::consumer::{read, seen};
-use super::{Phase, Stage};
+use super::{Kind, Phase, Stage, table};
 use crate::recorder::Journal;
 
 /// Groups by number.
@@ -27,6 +27,10 @@ pub(crate) async fn run(stage: Stage) -> turmoil::Result {
     }
     for group in 0..GROUPS.len() {
         offsets(&stage, &client, &journal, group).await?;
+    }
+    let is_table = |kind: &Kind| matches!(kind, Kind::Table(_));
+    if stage.plan.hosts.iter().any(|host| is_table(&host.kind)) {
+        table::audit(&stage, &client, &journal).await?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod consumer;
 mod group;
 pub(crate) mod mover;
 mod producer;
+mod table;
 mod topology;
 mod transactions;
 
@@ -62,6 +63,8 @@ pub(crate) enum Kind {
     Topology(topology::Options),
     /// A worker of connect with a file source and a file sink.
     Connectors(connectors::Options),
+    /// Writes a compacted topic and reads it.
+    Table(table::Options),
     /// Reads everything at the end.
     Auditor,
 }
@@ -77,6 +80,7 @@ impl Kind {
             Kind::Mover(options) => Box::pin(mover::run(stage, options)),
             Kind::Topology(options) => Box::pin(topology::run(stage, options)),
             Kind::Connectors(options) => Box::pin(connectors::run(stage, options)),
+            Kind::Table(options) => Box::pin(table::run(stage, options)),
             Kind::Auditor => Box::pin(auditor::run(stage)),
         }
     }
@@ -122,7 +126,7 @@ pub(crate) fn hosts(profile: Profile, dice: &mut Dice) -> Vec<Host> {
             add(format!("mover-{member}"), Kind::Mover(options));
         }
     }
-    // In two of three runs, because they cost as much as all the others together.
+    // One of them, because an application or a worker costs as much as all the others together.
     match dice.below(3) {
         0 => add(
             "topology".to_owned(),
@@ -132,7 +136,7 @@ pub(crate) fn hosts(profile: Profile, dice: &mut Dice) -> Vec<Host> {
             "connectors".to_owned(),
             Kind::Connectors(connectors::Options::of(dice)),
         ),
-        _ => {}
+        _ => add("table".to_owned(), Kind::Table(table::Options::of(dice))),
     }
     add("auditor".to_owned(), Kind::Auditor);
     hosts
