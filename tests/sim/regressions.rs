@@ -14,4 +14,9 @@ pub(crate) const REGRESSIONS: &[(u64, &str)] = &[
         "an idempotent producer wrote a batch twice that a storage error had answered: \
          flumen-client, a_batch_whose_flush_failed_may_be_in_the_log_and_is_not_numbered_anew",
     ),
+    (
+        694,
+        "a member whose SyncGroup was answered with a storage error never joined its group again: \
+         flumen-client, a_coordinator_that_cannot_write_now_is_asked_again",
+    ),
 ];

@@ -9,7 +9,7 @@ use flumen_protocol::message::{ApiVersionsRequest, ProduceRequest};
 
 use crate::groups::{commit_request, committed};
 use crate::held::HeldTasks;
-use crate::support::{Wire, World, batch, produce_request};
+use crate::support::{Wire, World, batch, eventually, produce_request};
 
 async fn world_on(disk: FaultDisk) -> (World, Arc<FaultDisk>) {
     let disk = Arc::new(disk);
@@ -77,6 +77,22 @@ async fn after_a_failed_flush_a_coordinator_answers_instead_of_waiting_for_ever(
     // The offset is in memory and will never be on disk: this used to hang.
     assert!(committed(&mut client, true).await.is_err());
     assert!(committed(&mut client, true).await.is_err());
+}
+
+/// Kafka's clients look for the coordinator again, and try again; a storage error they would tell the application.
+#[tokio::test]
+async fn a_coordinator_that_cannot_write_says_that_it_is_none() {
+    let (world, disk) = world_on(FaultDisk::new()).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    let mut commit = async |offset| {
+        let response = client.call(9, &commit_request("", -1, offset)).await;
+        ErrorCode::from_code(response.topics[0].partitions[0].error_code)
+    };
+    assert_eq!(commit(0).await, ErrorCode::None);
+    disk.set_capacity(Some(disk.used()));
+    assert_eq!(commit(1).await, ErrorCode::NotCoordinator);
+    disk.set_capacity(None);
+    eventually(async || commit(2).await == ErrorCode::None).await;
 }
 
 #[tokio::test]

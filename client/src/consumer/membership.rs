@@ -504,10 +504,6 @@ impl Membership {
 
     fn on_refusal(&mut self, code: ErrorCode, api: &'static str, now: Instant) {
         match code {
-            ErrorCode::CoordinatorNotAvailable
-            | ErrorCode::NotCoordinator
-            | ErrorCode::CoordinatorLoadInProgress
-            | ErrorCode::RequestTimedOut => self.on_unavailable(now),
             ErrorCode::RebalanceInProgress => {
                 self.state = State::ToJoin { not_before: now };
                 self.join_reason = "the group rebalances";
@@ -521,6 +517,8 @@ impl Membership {
                 self.member_id.clear();
                 self.plan_join(now, "the group no longer knows it");
             }
+            // Also what says nothing of the group, as a disk that is full: the application would be told to try again, and nobody would.
+            code if code.is_retriable() => self.on_unavailable(now),
             code => {
                 self.lose();
                 let error = refused(code, self.subject()).map(|failure| failure.in_api(api));

@@ -176,7 +176,10 @@ impl<M: Machine> Shard<M> {
             if step.transaction.is_none() || error.code == ErrorCode::KafkaStorageError {
                 self.unload(&mut state, &error.to_string());
             }
-            return Err(error.code);
+            return Err(match error.code {
+                ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
+                code => code,
+            });
         }
         if !step.records.is_empty() && self.writes_fail.load(Ordering::Relaxed) {
             self.writes_fail.store(false, Ordering::Relaxed);

@@ -263,6 +263,24 @@ fn an_unanswered_join_is_repeated_after_a_pause() {
 }
 
 #[test]
+fn a_coordinator_that_cannot_write_now_is_asked_again() {
+    let now = start();
+    let mut member = member(Arc::new(RangeAssignor), now);
+    member.on_subscribe(vec!["t".to_owned()], now);
+    assert!(matches!(member.next(now), Action::Join { .. }));
+    member.on_joined(follows("range", 1), now);
+    assert!(matches!(member.next(now), Action::Sync { .. }));
+    member.on_synced(ErrorCode::KafkaStorageError.code(), Bytes::new(), now);
+    assert_eq!(member.take_events(), []);
+    let soon = now + Duration::from_millis(100);
+    assert_eq!(member.next(now), Action::Wait(Some(soon)));
+    assert_eq!(
+        settle(&mut member, 2, &[0], soon),
+        [GroupEvent::Assigned(partitions(&[0]))]
+    );
+}
+
+#[test]
 fn new_partitions_of_a_topic_are_a_reason_to_join_again() {
     let now = start();
     let counts = |count| BTreeMap::from([("t".to_owned(), count)]);
