@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::BrokerConfig;
 use crate::config::live::LiveConfig;
 use crate::driver::Drivers;
 use crate::flush::FlushConductor;
@@ -46,13 +47,15 @@ pub(crate) struct Cleaner {
     state: Mutex<State>,
     throttle: Mutex<Throttle>,
     /// Who waits looks at the configuration again.
-    reconfigured: Notify,
+    changed: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     /// Set once they were started.
     stop: Option<CancellationToken>,
+    /// What was in force when they last looked.
+    minds: Option<Arc<BrokerConfig>>,
     /// Tasks that clean.
     cleaners: i32,
     in_progress: BTreeSet<TopicPartition>,
@@ -79,6 +82,7 @@ impl Cleaner {
     pub(crate) fn new(parts: CleanerParts) -> Arc<Cleaner> {
         let state = State {
             stop: None,
+            minds: None,
             cleaners: 0,
             in_progress: BTreeSet::new(),
             uncleanable: BTreeMap::new(),
@@ -92,7 +96,7 @@ impl Cleaner {
             parts,
             state: Mutex::new(state),
             throttle: Mutex::new(throttle),
-            reconfigured: Notify::new(),
+            changed: Notify::new(),
         })
     }
 
@@ -108,13 +112,22 @@ impl Cleaner {
     /// going on keeps its memory; who is one too many ends with it.
     pub(crate) fn reconfigured(self: &Arc<Self>) {
         let (config, now) = (self.parts.live.now(), self.parts.drivers.clock.now());
-        let rate = config.log_cleaner_io_max_bytes_per_second.0;
-        self.throttle.lock().set_rate(rate, now);
-        self.reconfigured.notify_waiters();
         let mut state = self.state.lock();
         let Some(stop) = state.stop.clone() else {
             return;
         };
+        // Of another key nobody is to be woken: a pause after a failure is meant.
+        if state
+            .minds
+            .as_ref()
+            .is_some_and(|minds| is_same_to_cleaners(minds, &config))
+        {
+            return;
+        }
+        state.minds = Some(Arc::clone(&config));
+        let rate = config.log_cleaner_io_max_bytes_per_second.0;
+        self.throttle.lock().set_rate(rate, now);
+        self.changed.notify_waiters();
         while state.cleaners < config.log_cleaner_threads {
             state.cleaners += 1;
             let run = Arc::clone(self).run(stop.clone());
@@ -143,18 +156,18 @@ impl Cleaner {
 
     async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let reconfigured = self.reconfigured.notified();
+            let changed = self.changed.notified();
             let backoff_ms = self.parts.live.now().log_cleaner_backoff_ms.unsigned_abs();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = reconfigured => {}
+                () = changed => {}
                 () = self.parts.drivers.clock.sleep(Duration::from_millis(backoff_ms)) => {}
             }
             // A log that could not be cleaned is not tried again before the next pause.
             let mut tried = BTreeSet::new();
             loop {
-                if stop.is_cancelled() || self.is_one_too_many() {
+                if stop.is_cancelled() || self.leaves_if_too_many() {
                     return;
                 }
                 let Some(dirty) = self.take_dirtiest(&tried).await else {
@@ -169,8 +182,8 @@ impl Cleaner {
         }
     }
 
-    /// Whether the one who asks is to go, and counts no more.
-    fn is_one_too_many(&self) -> bool {
+    /// Whether the one who asks goes, and counts no more.
+    fn leaves_if_too_many(&self) -> bool {
         let mut state = self.state.lock();
         let too_many = state.cleaners > self.parts.live.now().log_cleaner_threads;
         state.cleaners -= i32::from(too_many);
@@ -264,7 +277,7 @@ impl Cleaner {
     /// As long as `log.cleaner.io.max.bytes.per.second` makes last what all have read and written.
     async fn pause(&self, stop: &CancellationToken) {
         loop {
-            let reconfigured = self.reconfigured.notified();
+            let changed = self.changed.notified();
             let now = self.parts.drivers.clock.now();
             let pause = self.throttle.lock().pause(now);
             if pause.is_zero() {
@@ -273,7 +286,7 @@ impl Cleaner {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = reconfigured => {}
+                () = changed => {}
                 () = self.parts.drivers.clock.sleep(pause) => {}
             }
         }
@@ -309,6 +322,19 @@ impl Cleaner {
         }
         false
     }
+}
+
+/// Whether the keys that are read here are the same in both.
+fn is_same_to_cleaners(one: &BrokerConfig, other: &BrokerConfig) -> bool {
+    let read = |config: &BrokerConfig| {
+        (
+            config.log_cleaner_threads,
+            config.log_cleaner_backoff_ms,
+            config.log_cleaner_dedupe_buffer_size,
+            config.log_cleaner_io_max_bytes_per_second,
+        )
+    };
+    read(one) == read(other)
 }
 
 enum Step {

@@ -84,6 +84,9 @@ fn invalid(key: &Key, value: &str, why: impl Into<String>) -> ConfigError {
     }
 }
 
+/// Memory for keys that each cleaner has at least. Source: Kafka `KafkaConfig.validateValues`.
+const CLEANER_BYTES_MIN: i64 = 1 << 20;
+
 /// A type that a property can have.
 trait Value: Sized {
     const KIND: Kind;
@@ -267,7 +270,7 @@ properties! {
     log_cleaner_threads: i32 = "1", "log.cleaner.threads", 1..=64;
     /// Time between two looks for logs to compact when the last one found none, in milliseconds.
     log_cleaner_backoff_ms: i64 = "15000", "log.cleaner.backoff.ms", 1..=i64::MAX;
-    /// Memory for the keys of the logs that are being compacted, in bytes, 24 a key; of a log with more keys a part is compacted at a time.
+    /// Memory for the keys of the logs that are being compacted, in bytes, 24 a key, at least 1 MiB for each of log.cleaner.threads; of a log with more keys a part is compacted at a time. A change counts from each log's next cleaning.
     log_cleaner_dedupe_buffer_size: i64 = "134217728", "log.cleaner.dedupe.buffer.size", 1_048_576..=i64::MAX;
     /// Most bytes that all compaction together reads and writes in a second; the default is no limit.
     log_cleaner_io_max_bytes_per_second: Rate = "1.7976931348623157E308", "log.cleaner.io.max.bytes.per.second";
@@ -351,8 +354,25 @@ impl BrokerConfig {
         }
         config.listener()?;
         config.advertised()?;
+        config.check_cleaner_memory()?;
         LogConfig::parse(&BTreeMap::new(), &config.log_defaults)?;
         Ok(config)
+    }
+
+    /// Each cleaner needs memory worth the name: with less, a log is rewritten once for every few keys.
+    pub(crate) fn check_cleaner_memory(&self) -> Result<(), ConfigError> {
+        let memory = self.log_cleaner_dedupe_buffer_size;
+        if memory / i64::from(self.log_cleaner_threads) >= CLEANER_BYTES_MIN {
+            return Ok(());
+        }
+        Err(ConfigError::Invalid {
+            name: "log.cleaner.dedupe.buffer.size".to_owned(),
+            value: memory.to_string(),
+            why: format!(
+                "{CLEANER_BYTES_MIN} bytes at least for each of log.cleaner.threads={}",
+                self.log_cleaner_threads
+            ),
+        })
     }
 
     /// Whether a key may change while the broker runs (`flumen broker alter`, IncrementalAlterConfigs).

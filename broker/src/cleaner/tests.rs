@@ -219,10 +219,10 @@ async fn cleaners_come_when_there_are_to_be_more_and_go_when_they_are_done() {
 async fn the_memory_of_the_next_cleaning_is_what_is_set() {
     let mut bench = Bench::start(0, &[HOUR]);
     assert_eq!(bench.cleaner.options().map_bytes, 128 << 20);
-    bench.set(("log.cleaner.dedupe.buffer.size", "3000000"));
-    assert_eq!(bench.cleaner.options().map_bytes, 3_000_000);
+    bench.set(("log.cleaner.dedupe.buffer.size", "6000000"));
+    assert_eq!(bench.cleaner.options().map_bytes, 6_000_000);
     bench.set(("log.cleaner.threads", "3"));
-    assert_eq!(bench.cleaner.options().map_bytes, 1_000_000);
+    assert_eq!(bench.cleaner.options().map_bytes, 2_000_000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -183,11 +183,23 @@ async fn what_is_fixed_at_the_start_or_wrong_is_refused_by_name() {
         ("no.such.key", None, ErrorCode::InvalidRequest),
         ("max.connections", Some("many"), ErrorCode::InvalidConfig),
         ("log.segment.bytes", Some("1"), ErrorCode::InvalidConfig),
+        (
+            "log.cleaner.dedupe.buffer.size",
+            Some("1000000"),
+            ErrorCode::InvalidConfig,
+        ),
     ] {
         let (error, message) = set(&mut client, (BROKER, "1"), (key, value)).await;
         assert_eq!(error, code, "{key}: {message}");
         assert!(message.contains(key), "{message}");
     }
+    let threads = ("log.cleaner.threads", Some("4"));
+    let done = set(&mut client, (BROKER, "1"), threads).await;
+    assert_eq!(done.0, ErrorCode::None, "{}", done.1);
+    let memory = ("log.cleaner.dedupe.buffer.size", Some("4000000"));
+    let (error, message) = set(&mut client, (BROKER, "1"), memory).await;
+    assert_eq!(error, ErrorCode::InvalidConfig, "{message}");
+    assert!(message.contains("log.cleaner.threads=4"), "{message}");
     let (error, message) = set(&mut client, (BROKER, "7"), ("max.connections", Some("3"))).await;
     assert_eq!(error, ErrorCode::InvalidRequest, "{message}");
 }

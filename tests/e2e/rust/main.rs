@@ -1,4 +1,4 @@
-//! The crate rdkafka: records in every codec, an idempotent and a transactional producer, two members of a group, offsets by time,
+//! The crate rdkafka: records in the codecs it is built with, an idempotent and a transactional producer, two members of a group, offsets by time,
 //! administration, against the broker named first. `tests/e2e/clients.rs` starts it; it asserts, and says `ok` at its end.
 
 use std::collections::BTreeSet;

@@ -108,7 +108,7 @@ impl AlterConfigs {
                 return Err(not_dynamic(&fixed));
             }
             return overlay(&self.fixed, after)
-                .map(drop)
+                .and_then(|config| config.check_cleaner_memory())
                 .map_err(|error: ConfigError| invalid(error));
         }
         for (key, value) in after {
