@@ -5,7 +5,7 @@
 //! answered before its markers are written; at the end, all that was committed. Pure; `workload/table.rs` keeps the book. Source: the
 //! guarantees of Kafka's log compaction, KIP-534.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,25 @@ pub(crate) type Newest = BTreeMap<u8, u64>;
 pub(crate) struct Ledger {
     entries: Vec<Entry>,
     fates: BTreeMap<u64, Fate>,
-    reads: Vec<(Newest, Vec<Row>)>,
+    reads: Vec<Read>,
+    /// No deletion is old enough to go.
+    keeps_deletions: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Read {
+    /// Entries that there were when it ended.
+    entries: usize,
+    newest: Newest,
+    rows: Vec<Row>,
 }
 
 impl Ledger {
+    /// The topic's `delete.retention.ms` is longer than clocks run here.
+    pub(crate) fn keeps_deletions(&mut self) {
+        self.keeps_deletions = true;
+    }
+
     /// A record is on its way.
     pub(crate) fn sends(&mut self, txn: u64, key: u8, number: u64, deletes: bool) {
         self.fates.entry(txn).or_insert(Fate::Aborted);
@@ -86,13 +101,25 @@ impl Ledger {
         self.fates[&entry.txn]
     }
 
-    /// What a read that begins now must find, or something newer.
+    /// What a read that begins now must find, or something newer: what an earlier one has found, and what was committed before a
+    /// transaction of which a record is acknowledged, for then the markers before it are written and flushed. Where deletions go soon, nothing: a reader that takes longer than
+    /// `delete.retention.ms` may miss one, and see what it deleted.
     pub(crate) fn shown(&self) -> Newest {
-        let rows = self.reads.iter().flat_map(|(_, rows)| rows);
         let mut shown = Newest::new();
-        for row in rows {
-            let newest = shown.entry(row.key).or_default();
-            *newest = row.number.max(*newest);
+        if !self.keeps_deletions {
+            return shown;
+        }
+        let rows = self.reads.iter().flat_map(|read| &read.rows);
+        let rows = rows.map(|row| (row.key, row.number));
+        let acked = self.entries.iter().filter(|entry| entry.offset.is_some());
+        let last_acked = acked.map(|entry| entry.txn).max().unwrap_or(0);
+        let settled = self
+            .entries
+            .iter()
+            .filter(|entry| entry.txn < last_acked && self.fate(entry) == Fate::Committed);
+        for (key, number) in rows.chain(settled.map(|entry| (entry.key, entry.number))) {
+            let newest = shown.entry(key).or_default();
+            *newest = number.max(*newest);
         }
         shown
     }
@@ -106,22 +133,35 @@ impl Ledger {
 
     /// A read of committed records from the beginning to the end.
     pub(crate) fn read(&mut self, newest: Newest, rows: Vec<Row>) {
-        self.reads.push((newest, rows));
+        let entries = self.entries.len();
+        self.reads.push(Read {
+            entries,
+            newest,
+            rows,
+        });
+    }
+
+    /// Reads that were judged.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.len() as u64
     }
 
     /// Records that are committed and that the last read did not find: what the cleaner took away.
     pub(crate) fn compacted(&self) -> u64 {
-        let certain = |entry: &&Entry| self.fate(entry) == Fate::Committed;
-        let committed = self.entries.iter().filter(certain).count();
-        let found = self.reads.last().map_or(committed, |(_, rows)| rows.len());
-        committed.saturating_sub(found) as u64
+        let Some(last) = self.reads.last() else {
+            return 0;
+        };
+        let found: BTreeSet<u64> = last.rows.iter().map(|row| row.number).collect();
+        let gone =
+            |entry: &&Entry| self.fate(entry) == Fate::Committed && !found.contains(&entry.number);
+        self.entries[..last.entries].iter().filter(gone).count() as u64
     }
 
     /// The first thing that is wrong with a read.
     pub(crate) fn check(&self) -> Option<String> {
         self.reads
             .iter()
-            .find_map(|(newest, rows)| self.wrong_row(rows).or_else(|| self.lost(newest, rows)))
+            .find_map(|read| self.wrong_row(&read.rows).or_else(|| self.lost(read)))
             .map(|wrong| format!("compacted topic: {wrong}"))
     }
 
@@ -146,14 +186,16 @@ impl Ledger {
     }
 
     /// A key whose newest record is gone, or older than it may be.
-    fn lost(&self, newest: &Newest, rows: &[Row]) -> Option<String> {
-        let found: Newest = rows.iter().map(|row| (row.key, row.number)).collect();
-        newest.iter().find_map(|(key, number)| {
+    fn lost(&self, read: &Read) -> Option<String> {
+        let found: Newest = read.rows.iter().map(|row| (row.key, row.number)).collect();
+        read.newest.iter().find_map(|(key, number)| {
             let last = found.get(key).copied();
-            let deleted = self.entries.iter().any(|entry| {
-                let newer = entry.key == *key && entry.number >= *number;
-                newer && entry.deletes && self.fate(entry) != Fate::Aborted
-            });
+            let mut written = self.entries[..read.entries].iter();
+            let deleted = !self.keeps_deletions
+                && written.any(|entry| {
+                    let newer = entry.key == *key && entry.number >= *number;
+                    newer && entry.deletes && self.fate(entry) != Fate::Aborted
+                });
             match last {
                 Some(last) if last >= *number => None,
                 None if deleted => None,
@@ -236,8 +278,25 @@ mod tests {
     }
 
     #[test]
+    fn a_deletion_that_is_young_or_came_later_explains_nothing() {
+        let mut ledger = ledger();
+        ledger.read(ledger.newest(), vec![row(0, 1, 10)]);
+        ledger.sends(4, 2, 14, true);
+        ledger.commits(4);
+        let found = ledger.check().unwrap();
+        assert!(found.contains("key 2 was 11"), "{found}");
+
+        let mut ledger = self::ledger();
+        ledger.keeps_deletions();
+        ledger.read(ledger.newest(), vec![row(1, 2, 11)]);
+        let found = ledger.check().unwrap();
+        assert!(found.contains("key 1 was 10"), "{found}");
+    }
+
+    #[test]
     fn what_one_reader_has_found_the_next_finds_too() {
         let mut ledger = ledger();
+        ledger.keeps_deletions();
         assert_eq!(ledger.shown(), Newest::new());
         // The commit is known, its markers may still be on their way.
         ledger.read(ledger.shown(), vec![]);

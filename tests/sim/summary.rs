@@ -134,6 +134,8 @@ counters! {
     refused_commits,
     /// Records that consumers were given.
     records_read,
+    /// Compacted topics that were read from the beginning, and judged.
+    tables_read,
     /// Committed records of compacted topics that were not there any more at the end.
     records_compacted,
 }

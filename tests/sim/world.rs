@@ -152,6 +152,7 @@ pub(crate) fn run(plan: Plan) -> Outcome {
     counters.add_disk(&machine.injected());
     let recorder = world.recorder.clone();
     let ledger = recorder.ledger();
+    counters.tables_read.add(ledger.reads());
     counters.records_compacted.add(ledger.compacted());
     if let Some(wrong) = ledger.check() {
         recorder.flaw(wrong);

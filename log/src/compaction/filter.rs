@@ -1,6 +1,7 @@
 //! What becomes of one batch.
 
 use bytes::Bytes;
+use flumen_planted::{Bug, planted};
 use flumen_protocol::batch::{BatchError, BatchHeader, RecordBatch};
 use flumen_protocol::compacted;
 use flumen_protocol::compression::DecompressionLimit;
@@ -162,6 +163,7 @@ impl Filter<'_> {
             header
                 .delete_horizon()
                 .is_some_and(|horizon| horizon <= self.now_ms)
+                || planted(Bug::DeletionDroppedEarly)
         };
         newest && (record.value.is_some() || !dead())
     }

@@ -74,6 +74,8 @@ bugs! {
     StaleGenerationAccepted = "stale_generation_accepted",
     /// The cleaner takes records of aborted transactions for the newest of their keys.
     CleanerCountsAborted = "cleaner_counts_aborted",
+    /// The cleaner drops deletions before `delete.retention.ms` has passed.
+    DeletionDroppedEarly = "deletion_dropped_early",
     /// The cleaner works beyond the last stable offset: a record that may yet be aborted takes the place of an older one.
     CleanerPassesStableOffset = "cleaner_passes_stable_offset",
 }

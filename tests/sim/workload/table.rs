@@ -15,7 +15,7 @@ use flumen_protocol::record::Record;
 
 use super::Stage;
 use crate::dice::Dice;
-use crate::ledger::Row;
+use crate::ledger::{Ledger, Row};
 use crate::recorder::Journal;
 
 const TOPIC: &str = "table";
@@ -23,6 +23,11 @@ const TOPIC: &str = "table";
 const NUMBER: &str = "n";
 /// Readers give up after so long; the next one is another try.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Between two records of a transaction.
+const REST: Duration = Duration::from_millis(8);
+/// Longer than clocks step.
+const A_DAY_MS: u32 = 86_400_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -38,7 +43,7 @@ impl Options {
         Options {
             keys: *dice.pick(&[2, 6, 20]),
             segment_bytes: *dice.pick(&[600, 2_000, 8_000]),
-            delete_retention_ms: *dice.pick(&[0, 1_000, 86_400_000]),
+            delete_retention_ms: *dice.pick(&[0, A_DAY_MS, A_DAY_MS]),
             pace_ms: *dice.pick(&[20, 100, 300]),
         }
     }
@@ -55,6 +60,9 @@ impl Options {
 pub(crate) async fn run(stage: Stage, options: Options) -> turmoil::Result {
     let client = stage.client().await;
     let mut dice = stage.dice("table");
+    if options.delete_retention_ms == A_DAY_MS {
+        stage.process().ledger(Ledger::keeps_deletions);
+    }
     while !stage.stops() {
         let journal = stage.process();
         match write(&stage, &options, &client, &journal, &mut dice).await {
@@ -90,10 +98,15 @@ async fn write(
         let mut sent = Vec::new();
         let records = records(options, journal, dice, txn);
         let result = send(&producer, records, &mut sent).await;
-        let result = match (result, dice.below(100)) {
+        if dice.chance(20) {
+            // Long enough for the cleaner to come by while it is open.
+            stage.pause(dice.millis(300, 1_500)).await;
+        }
+        let end = dice.below(100);
+        let result = match (result, end) {
             // Left behind with its producer.
             (Ok(()), 0..6) => return Ok(()),
-            (Ok(()), 6..25) => producer.abort_transaction().await,
+            (Ok(()), 6..35) => producer.abort_transaction().await,
             (Ok(()), _) => commit(&producer, journal, txn).await,
             (Err(error), _) => Err(error),
         };
@@ -106,7 +119,8 @@ async fn write(
             }
             Err(error) => return Err(error),
         }
-        if dice.chance(20) {
+        // What an aborted transaction has spoilt shows until it is written over.
+        if dice.chance(if end < 35 { 70 } else { 15 }) {
             read(stage, client, journal).await;
         }
         let rest = Duration::from_millis(dice.below(options.pace_ms));
@@ -150,6 +164,8 @@ async fn send(
 ) -> Result<(), ClientError> {
     for (number, record) in records {
         sent.push((number, producer.send(record).await?));
+        // A batch for each: so a segment ends within a transaction.
+        tokio::time::sleep(REST).await;
     }
     Ok(())
 }
@@ -205,7 +221,8 @@ pub(super) async fn audit(
     Ok(())
 }
 
-/// Every committed record.
+/// Every committed record. The end is asked for again where it was reached: markers may come behind what was answered, and the cleaner
+/// with them, while this goes on.
 async fn rows(stage: &Stage, client: &Client) -> Result<Vec<Row>, ClientError> {
     let config = ConsumerConfig {
         isolation: Isolation::ReadCommitted,
@@ -216,11 +233,15 @@ async fn rows(stage: &Stage, client: &Client) -> Result<Vec<Row>, ClientError> {
     let names = [name.clone()];
     consumer.assign(names.to_vec()).await?;
     let mut next = consumer.beginning_offsets(&names).await?[&name];
-    let ends = consumer
-        .end_offsets_as(&names, Isolation::ReadCommitted)
-        .await?;
-    let mut rows = Vec::new();
-    while next < ends[&name] {
+    let (mut end, mut rows) = (next, Vec::new());
+    loop {
+        if next >= end {
+            let ends = consumer.end_offsets_as(&names, Isolation::ReadCommitted);
+            end = ends.await?[&name];
+            if next >= end {
+                break;
+            }
+        }
         let Poll::Records(pieces) = consumer.poll_batches(Duration::from_secs(1)).await? else {
             continue;
         };
