@@ -448,7 +448,8 @@ impl Consumer {
     /// Commits these offsets: each is that of the next record to read.
     ///
     /// # Errors
-    /// [`ClientError::Rebalance`]: the group has moved on, nothing is committed; poll, and commit again for what is still assigned.
+    /// [`ClientError::Rebalance`]: the group has moved on; poll, and commit again for what is still assigned. Committed already is what an
+    /// earlier try within this call has done whose answer got lost.
     /// [`ClientError::Fenced`]: a static member was replaced; stop. [`ClientError::Unavailable`], [`ClientError::Timeout`]: try again.
     pub async fn commit(
         &self,
