@@ -70,7 +70,7 @@ fn pair() -> (TcpStream, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let server = listener.accept().unwrap().0;
     for end in [&client, &server] {
-        // As the broker does to a peer of its own machine: a system's choice that paces is no limit of the machine.
+        // A system's choice that paces is no limit of the machine. The broker does so on its own end only: a client's sends stay paced.
         SockRef::from(end).set_tcp_congestion(b"reno").unwrap();
     }
     (client, server)

@@ -45,7 +45,7 @@ pub(crate) struct Ledger {
     entries: Vec<Entry>,
     fates: BTreeMap<u64, Fate>,
     reads: Vec<Read>,
-    /// No deletion is old enough to go.
+    /// No deletion grows old enough to go.
     keeps_deletions: bool,
 }
 
@@ -102,8 +102,8 @@ impl Ledger {
     }
 
     /// What a read that begins now must find, or something newer: what an earlier one has found, and what was committed before a
-    /// transaction of which a record is acknowledged, for then the markers before it are written and flushed. Where deletions go soon, nothing: a reader that takes longer than
-    /// `delete.retention.ms` may miss one, and see what it deleted.
+    /// transaction of which a record is acknowledged, for then the markers before it are written and flushed. Where deletions go soon,
+    /// nothing: a reader that takes longer than `delete.retention.ms` may miss one, and see what it deleted.
     pub(crate) fn shown(&self) -> Newest {
         let mut shown = Newest::new();
         if !self.keeps_deletions {
