@@ -1,6 +1,6 @@
 """confluent-kafka: cooperative-sticky members share a topic, static members come back without a rebalance, offsets by time."""
 import sys
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 bootstrap = sys.argv[1]
@@ -19,6 +19,15 @@ def member(**more):
     return consumer
 
 
+def commit(member, message):
+    """A commit that crosses a rebalance is refused, as by any broker: the record belongs to whoever gets the partition."""
+    try:
+        member.commit(message, asynchronous=False)
+    except KafkaException as refused:
+        if refused.args[0].code() not in (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS):
+            raise
+
+
 def settle(members, seen):
     """Polls all members until every partition is owned once."""
     for _ in range(600):
@@ -26,7 +35,7 @@ def settle(members, seen):
             message = m.poll(0.05)
             if message and not message.error():
                 seen.add(message.value())
-                m.commit(message, asynchronous=False)
+                commit(m, message)
         owned = [(p.topic, p.partition) for m in members for p in m.assignment()]
         if sorted(owned) == [("work", p) for p in range(6)] and all(m.assignment() for m in members):
             return
