@@ -130,11 +130,10 @@ impl Recorder {
             What::TxnUnknown { .. } => counters.transactions_unknown.add(1),
             What::Fenced => counters.fencings.add(1),
             What::Assigned { group: Some(_), .. } => counters.rebalances.add(1),
-            What::OffsetsCommitted { outcome, .. } => match outcome {
-                Outcome::Acked => counters.group_commits.add(1),
-                Outcome::Failed => counters.refused_commits.add(1),
-                Outcome::Unknown => {}
-            },
+            What::OffsetsCommitted {
+                outcome: Outcome::Acked,
+                ..
+            } => counters.group_commits.add(1),
             What::Polled(read) => counters.records_read.add(read.records.len() as u64),
             _ => {}
         }
@@ -204,6 +203,12 @@ impl Journal {
     /// A number nobody else has.
     pub(crate) fn number(&self) -> u64 {
         self.recorder.number()
+    }
+
+    /// The group refused so many commits.
+    pub(crate) fn refused(&self, commits: usize) {
+        let refused = &self.recorder.counters.refused_commits;
+        refused.add(commits as u64);
     }
 
     /// A value that is sent is a copy of one that was read.

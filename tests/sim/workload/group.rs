@@ -194,7 +194,11 @@ impl Member<'_> {
             .collect();
         let outcome = match self.consumer.commit(&offsets).await {
             Ok(()) => Outcome::Acked,
-            Err(ClientError::Rebalance(_) | ClientError::Fenced(_)) => Outcome::Failed,
+            // Its last try was; one before it, whose answer got lost, may have done it.
+            Err(ClientError::Rebalance(_) | ClientError::Fenced(_)) => {
+                self.journal.refused(commits.len());
+                Outcome::Unknown
+            }
             Err(_) => Outcome::Unknown,
         };
         for commit in commits {

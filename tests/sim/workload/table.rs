@@ -14,6 +14,7 @@ use flumen_protocol::compression::DecompressionLimit;
 use flumen_protocol::record::Record;
 
 use super::Stage;
+use super::transactions::{commit_asking_again, written};
 use crate::dice::Dice;
 use crate::ledger::{Ledger, Row};
 use crate::recorder::Journal;
@@ -170,31 +171,20 @@ async fn send(
     Ok(())
 }
 
-/// Commits, asking again where the outcome is not known.
+/// Commits; notes the outcome if it is known.
 async fn commit(producer: &Producer, journal: &Journal, txn: u64) -> Result<(), ClientError> {
     journal.ledger(|ledger| ledger.commits(txn));
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        match producer.commit_transaction().await {
-            Ok(()) => {
-                journal.ledger(|ledger| ledger.committed(txn));
-                return Ok(());
-            }
-            Err(error) if error.is_retriable() && attempts < 3 => {}
-            Err(error) => return Err(error),
-        }
-    }
+    commit_asking_again(producer, journal, txn).await?;
+    journal.ledger(|ledger| ledger.committed(txn));
+    Ok(())
 }
 
 /// Notes where the records are, as far as it is known by now.
 async fn settle(journal: &Journal, sent: Vec<(u64, Delivery)>) {
     for (number, delivery) in sent {
-        let outcome = tokio::time::timeout(Duration::from_millis(1), delivery).await;
-        if let Ok(Ok(written)) = outcome
-            && written.offset >= 0
-        {
-            journal.ledger(|ledger| ledger.wrote(number, written.offset));
+        // Below zero: written, but nobody knows where any more.
+        if let Some(offset @ 0..) = written(delivery).await {
+            journal.ledger(|ledger| ledger.wrote(number, offset));
         }
     }
 }

@@ -172,37 +172,46 @@ impl Work<'_> {
     /// Records what became of the records, as far as it is known by now.
     async fn settle(&self, sent: Vec<(u64, Delivery)>) {
         for (value, delivery) in sent {
-            let outcome = tokio::time::timeout(Duration::from_millis(1), delivery).await;
-            self.journal.record(match outcome {
-                Ok(Ok(written)) => What::Acked {
-                    value,
-                    offset: written.offset,
-                },
-                Ok(Err(_)) | Err(_) => What::Unknown { value },
+            self.journal.record(match written(delivery).await {
+                Some(offset) => What::Acked { value, offset },
+                None => What::Unknown { value },
             });
         }
     }
 }
 
-/// Commits, asking again where the outcome is not known.
+/// The offset of a record, if it is known by now that it was written.
+pub(super) async fn written(delivery: Delivery) -> Option<i64> {
+    let outcome = tokio::time::timeout(Duration::from_millis(1), delivery).await;
+    Some(outcome.ok()?.ok()?.offset)
+}
+
+/// Commits; records the outcome if it is known.
 pub(super) async fn commit(
     producer: &Producer,
     journal: &Journal,
     txn: u64,
 ) -> Result<(), ClientError> {
     journal.record(What::TxnCommitting { txn });
-    let mut attempts = 0;
+    commit_asking_again(producer, journal, txn).await?;
+    journal.record(What::TxnCommitted { txn });
+    Ok(())
+}
+
+/// Commits, asking again where the outcome is not known.
+pub(super) async fn commit_asking_again(
+    producer: &Producer,
+    journal: &Journal,
+    txn: u64,
+) -> Result<(), ClientError> {
+    let mut attempts = 1;
     loop {
-        attempts += 1;
         match producer.commit_transaction().await {
-            Ok(()) => {
-                journal.record(What::TxnCommitted { txn });
-                return Ok(());
-            }
             Err(error) if error.is_retriable() && attempts < 3 => {
                 journal.note(format_args!("asks again for the commit of {txn}: {error}"));
+                attempts += 1;
             }
-            Err(error) => return Err(error),
+            ended => return ended,
         }
     }
 }
