@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use flumen_protocol::batch::RecordBatch;
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};
 use flumen_protocol::compression::DecompressionLimit;
+use flumen_protocol::error_code::ErrorCode;
 use proptest::prelude::*;
 
 use super::*;
