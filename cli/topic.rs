@@ -24,7 +24,7 @@ pub(crate) enum Topic {
         #[arg(long, short)]
         replication_factor: Option<i16>,
         /// A configuration as name=value, for example retention.ms=-1; may be repeated
-        #[arg(long = "config", short, value_parser = key_value)]
+        #[arg(long = "config", visible_alias = "set", short, value_parser = key_value)]
         configs: Vec<(String, String)>,
     },
     /// List topics

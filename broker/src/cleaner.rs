@@ -157,7 +157,9 @@ impl Cleaner {
     async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
             let changed = self.changed.notified();
-            let backoff_ms = self.parts.live.now().log_cleaner_backoff_ms.unsigned_abs();
+            let backoff_ms = self.parts.live.now().log_cleaner_backoff_ms;
+            // At 0, which Kafka takes, it looks all the time; other tasks still get their turn.
+            let backoff_ms = backoff_ms.unsigned_abs().max(1);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}

@@ -240,8 +240,8 @@ properties! {
     max_connections: i32 = "10000", "max.connections", 0..=i32::MAX;
     /// Most connections at once from one address.
     max_connections_per_ip: i32 = "1000", "max.connections.per.ip", 0..=i32::MAX;
-    /// A connection that says nothing for so long is closed.
-    connections_max_idle_ms: i64 = "600000", "connections.max.idle.ms", 1..=i64::MAX;
+    /// A connection that says nothing for so long is closed; -1 keeps it open.
+    connections_max_idle_ms: i64 = "600000", "connections.max.idle.ms", -1..=i64::MAX;
     /// Request bytes held in memory at once; beyond that no large request is read. Answers that nobody reads may take as much. -1 means 512 MiB.
     queued_max_request_bytes: i64 = "-1", "queued.max.request.bytes", -1..=i64::MAX;
     /// Most entries (topics, partitions, groups, members, keys) that all lists of one request hold together; more close its connection.
@@ -269,7 +269,7 @@ properties! {
     /// Logs that are compacted side by side.
     log_cleaner_threads: i32 = "1", "log.cleaner.threads", 1..=64;
     /// Time between two looks for logs to compact when the last one found none, in milliseconds.
-    log_cleaner_backoff_ms: i64 = "15000", "log.cleaner.backoff.ms", 1..=i64::MAX;
+    log_cleaner_backoff_ms: i64 = "15000", "log.cleaner.backoff.ms", 0..=i64::MAX;
     /// Memory for the keys of the logs that are being compacted, in bytes, 24 a key, at least 1 MiB for each of log.cleaner.threads; of a log with more keys a part is compacted at a time. A change counts from each log's next cleaning.
     log_cleaner_dedupe_buffer_size: i64 = "134217728", "log.cleaner.dedupe.buffer.size", 1_048_576..=i64::MAX;
     /// Most bytes that all compaction together reads and writes in a second; the default is no limit.

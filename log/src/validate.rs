@@ -112,7 +112,6 @@ fn as_it_is(batch: &RecordBatch) -> Result<Valid, AppendError> {
 fn client_batch(batch: RecordBatch, terms: Terms<'_>) -> Result<Valid, AppendError> {
     let Terms { config, now_ms, .. } = terms;
     check_header(batch.header())?;
-    check_timestamps(batch.header(), config, now_ms)?;
     let codec = batch
         .header()
         .compression()
@@ -123,15 +122,19 @@ fn client_batch(batch: RecordBatch, terms: Terms<'_>) -> Result<Valid, AppendErr
     if terms.pace == Pace::Quick && is_large && !is_plain {
         return Err(AppendError::Costly);
     }
-    check_records(&batch, terms)?;
+    let max_timestamp = check_records(&batch, terms)?;
     let batch = match target == codec {
         true => batch,
         false => recompress(&batch, target, config)?,
     };
     let mut header = *batch.header();
     let bytes = batch.bytes().clone();
+    let records = &bytes[HEADER_BYTES..];
     if config.timestamp_type == TimestampType::LogAppendTime {
-        header = batch::with_log_append_time(&header, now_ms, &bytes[HEADER_BYTES..]);
+        header = batch::with_log_append_time(&header, now_ms, records);
+    } else if header.max_timestamp != max_timestamp {
+        // Searches by time and retention go by it, so it is the records' whatever their producer says.
+        header = batch::with_max_timestamp(&header, max_timestamp, records);
     }
     Ok(Valid {
         header,
@@ -166,34 +169,15 @@ fn check_header(header: &BatchHeader) -> Result<(), AppendError> {
         "a transaction without a producer id".into()
     } else if header.delete_horizon().is_some() {
         "clients may not set a delete horizon".into()
+    } else if header.timestamp_type() == TimestampType::LogAppendTime {
+        return Err(AppendError::InvalidTimestamp {
+            message: "producers may not set the timestamp type LogAppendTime".into(),
+            records: Vec::new(),
+        });
     } else {
         return Ok(());
     };
     Err(invalid(problem))
-}
-
-fn check_timestamps(
-    header: &BatchHeader,
-    config: &LogConfig,
-    now_ms: i64,
-) -> Result<(), AppendError> {
-    if header.timestamp_type() == TimestampType::LogAppendTime {
-        let message = "producers may not set the timestamp type LogAppendTime".into();
-        return Err(AppendError::InvalidTimestamp {
-            message,
-            records: Vec::new(),
-        });
-    }
-    if config.timestamp_type == TimestampType::LogAppendTime {
-        return Ok(());
-    }
-    match timestamp_problem(header.max_timestamp, config, now_ms) {
-        None => Ok(()),
-        Some(message) => Err(AppendError::InvalidTimestamp {
-            message,
-            records: Vec::new(),
-        }),
-    }
 }
 
 fn timestamp_problem(timestamp: i64, config: &LogConfig, now_ms: i64) -> Option<String> {
@@ -222,14 +206,15 @@ const RECORD_ERRORS_MAX: usize = 100;
 /// Most headers of one record.
 const RECORD_HEADERS_MAX: usize = 1_024;
 
-/// Walks the records: their form, offsets, timestamps and keys.
-fn check_records(batch: &RecordBatch, terms: Terms<'_>) -> Result<(), AppendError> {
+/// Walks the records: their form, offsets, timestamps and keys. Returns the newest timestamp.
+fn check_records(batch: &RecordBatch, terms: Terms<'_>) -> Result<i64, AppendError> {
     let Terms { config, now_ms, .. } = terms;
     let header = batch.header();
     let payload = opened(batch, terms)?;
     let mut rest = &payload[..];
     let mut keyless = Vec::new();
     let mut late = Vec::new();
+    let mut max_timestamp = NO_TIMESTAMP;
     let named = |list: &Vec<(i32, String)>| list.len() < RECORD_ERRORS_MAX;
     for index in 0..header.record_count {
         let record = RecordRef::parse(&mut rest)
@@ -253,6 +238,7 @@ fn check_records(batch: &RecordBatch, terms: Terms<'_>) -> Result<(), AppendErro
             ));
         }
         let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+        max_timestamp = max_timestamp.max(timestamp);
         if config.timestamp_type == TimestampType::CreateTime
             && named(&late)
             && let Some(problem) = timestamp_problem(timestamp, config, now_ms)
@@ -273,7 +259,7 @@ fn check_records(batch: &RecordBatch, terms: Terms<'_>) -> Result<(), AppendErro
         });
     }
     match keyless.is_empty() {
-        true => Ok(()),
+        true => Ok(max_timestamp),
         false => Err(AppendError::InvalidRecord {
             message: keyless[0].1.clone(),
             records: keyless,

@@ -489,8 +489,20 @@ pub fn set_log_append_time(batch: &mut [u8], timestamp: i64) {
 /// As [`set_log_append_time`], for records that cannot be written to: the header that goes in front of `records` (everything
 /// behind the header of the same batch), with its new CRC.
 pub fn with_log_append_time(header: &BatchHeader, timestamp: i64, records: &[u8]) -> BatchHeader {
+    let attributes = header.attributes | ATTRIBUTE_LOG_APPEND_TIME;
+    with_max_timestamp(
+        &BatchHeader {
+            attributes,
+            ..*header
+        },
+        timestamp,
+        records,
+    )
+}
+
+/// The header with another newest timestamp and its new CRC; `records` is everything behind the header of the same batch.
+pub fn with_max_timestamp(header: &BatchHeader, timestamp: i64, records: &[u8]) -> BatchHeader {
     let mut header = BatchHeader {
-        attributes: header.attributes | ATTRIBUTE_LOG_APPEND_TIME,
         max_timestamp: timestamp,
         ..*header
     };

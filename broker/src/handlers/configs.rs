@@ -16,6 +16,7 @@ use flumen_protocol::message::{
     ListConfigResourcesResponse,
 };
 
+use crate::cluster::controller::check_topic_name;
 use crate::cluster::image::ClusterImage;
 use crate::cluster::record::ResourceKind;
 use crate::config::live::DynamicKey;
@@ -110,6 +111,7 @@ fn settings(
     let layers = Layers::new(node, &image);
     match resource.resource_type {
         TOPIC => {
+            check_topic_name(name).map_err(|refused| (refused.code, refused.message))?;
             if image.topic(name).is_none() {
                 return Err((
                     ErrorCode::UnknownTopicOrPartition,

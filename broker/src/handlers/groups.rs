@@ -480,7 +480,9 @@ pub(crate) async fn delete_groups(
     request: DeleteGroupsRequest,
 ) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups_names.len());
-    for group_id in request.groups_names {
+    // A group named twice is answered once.
+    let names: BTreeSet<String> = request.groups_names.into_iter().collect();
+    for group_id in names {
         let deleted = node.coordinators.groups.delete(&group_id).await;
         results.push(DeletableGroupResult {
             group_id,

@@ -47,17 +47,26 @@ pub(crate) fn list_offsets(
     request: &ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let isolation = Isolation::from_wire(request.isolation_level);
-    // A partition is looked up once: each search reads the disk. Kafka refuses what is named twice, too.
-    let mut seen = BTreeSet::new();
+    // Each search reads the disk, and one answer for a partition is what clients expect: what is named twice is refused, once.
+    let (mut named, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    for topic in &request.topics {
+        for asked in &topic.partitions {
+            let name = (&topic.name, asked.partition_index);
+            if !named.insert(name) {
+                twice.insert(name);
+            }
+        }
+    }
     let topics = request.topics.iter().map(|topic| ListOffsetsTopicResponse {
         name: topic.name.clone(),
         partitions: topic
             .partitions
             .iter()
+            .filter(|asked| named.remove(&(&topic.name, asked.partition_index)))
             .map(|asked| {
-                let result = match seen.insert((&topic.name, asked.partition_index)) {
-                    true => find(node, context, &topic.name, asked, isolation),
-                    false => Err(ErrorCode::InvalidRequest),
+                let result = match twice.contains(&(&topic.name, asked.partition_index)) {
+                    true => Err(ErrorCode::InvalidRequest),
+                    false => find(node, context, &topic.name, asked, isolation),
                 };
                 let (error, place) =
                     result.map_or_else(|error| (error, NOWHERE), |place| (ErrorCode::None, place));

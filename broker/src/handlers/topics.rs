@@ -132,6 +132,7 @@ fn created_result(
     let mut result = CreatableTopicResult {
         name: created.name.clone(),
         topic_id: created.id,
+        error_message: None,
         ..Default::default()
     };
     if context.version >= 5 {
@@ -175,10 +176,11 @@ pub(crate) async fn delete_topics(
             .map(|topic| (topic.name, topic.topic_id)),
     );
     let image = node.cluster.image();
-    let found: Vec<_> = asked
+    let found = asked
         .iter()
-        .map(|(name, id)| to_delete(node, context, &image, name.as_deref(), *id))
-        .collect();
+        .map(|(name, id)| to_delete(node, context, &image, name.as_deref(), *id));
+    let mut found: Vec<_> = found.collect();
+    refuse_repeated(&mut found);
     let ids: Vec<TopicId> = found.iter().flatten().map(|(_, id)| *id).collect();
     let names = found.iter().flatten().map(|(name, _)| name.clone());
     let mut replies = delete(node, ids, names.collect()).await.into_iter();
@@ -226,6 +228,20 @@ async fn delete(
     })
 }
 
+/// Who names a topic twice, be it by name and by id, meant something else: it stays, as in Kafka.
+fn refuse_repeated(found: &mut [Result<(String, TopicId), Refused>]) {
+    let mut times: BTreeMap<TopicId, usize> = BTreeMap::new();
+    for (_, id) in found.iter().flatten() {
+        *times.entry(*id).or_default() += 1;
+    }
+    for result in found {
+        if result.as_ref().is_ok_and(|(_, id)| times[id] > 1) {
+            let message = "this topic is named more than once; nothing was deleted of it";
+            *result = Err(Refused::new(ErrorCode::InvalidRequest, message));
+        }
+    }
+}
+
 /// Name and id of the topic that is meant, if it may be deleted.
 fn to_delete(
     node: &Node,
@@ -259,6 +275,12 @@ fn to_delete(
                 "this topic does not exist",
             )
         })?,
+        None if id.is_nil() => {
+            return Err(Refused::new(
+                ErrorCode::InvalidRequest,
+                "neither a name nor an id is given",
+            ));
+        }
         None => image.topic_by_id(id).ok_or_else(|| {
             Refused::new(ErrorCode::UnknownTopicId, "this topic id does not exist")
         })?,

@@ -1,6 +1,7 @@
 //! Metadata, topics, configurations, cluster.
 
 use flumen_protocol::error_code::ErrorCode;
+use flumen_protocol::id::TopicId;
 use flumen_protocol::message::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use flumen_protocol::message::delete_topics_request::DeleteTopicState;
 use flumen_protocol::message::describe_configs_request::DescribeConfigsResource;
@@ -157,6 +158,39 @@ async fn a_recreated_topic_has_another_id_and_no_old_records() {
 }
 
 #[tokio::test]
+async fn a_topic_that_is_named_twice_for_deletion_stays() {
+    let world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    let topic_id = client.call(12, &ask(&["t"], false)).await.topics[0].topic_id;
+    let name = |name: &str| DeleteTopicState {
+        name: Some(name.to_owned()),
+        ..Default::default()
+    };
+    let id = |topic_id| DeleteTopicState {
+        name: None,
+        topic_id,
+        ..Default::default()
+    };
+    let invalid = ErrorCode::InvalidRequest.code();
+    for topics in [
+        vec![name("t"), name("t")],
+        vec![name("t"), id(topic_id)],
+        vec![id(TopicId::NIL)],
+    ] {
+        let request = DeleteTopicsRequest {
+            topics,
+            timeout_ms: 1000,
+            ..Default::default()
+        };
+        let responses = client.call(6, &request).await.responses;
+        assert!(responses.iter().all(|one| one.error_code == invalid));
+    }
+    let response = client.call(12, &ask(&["t"], false)).await;
+    assert_eq!(response.topics[0].topic_id, topic_id);
+    client.delete_topic("t").await.unwrap();
+}
+
+#[tokio::test]
 async fn validate_only_creates_nothing() {
     let world = World::start(&[]).await;
     let mut client = world.client().await;
@@ -173,13 +207,9 @@ async fn validate_only_creates_nothing() {
         ..Default::default()
     };
     let response = client.call(7, &request).await;
-    assert_eq!(
-        (
-            response.topics[0].error_code,
-            response.topics[0].num_partitions
-        ),
-        (0, 2)
-    );
+    let told = &response.topics[0];
+    assert_eq!((told.error_code, told.num_partitions), (0, 2));
+    assert_eq!(told.error_message, None);
     request.topics[0].replication_factor = 3;
     let response = client.call(7, &request).await;
     assert_eq!(
@@ -301,6 +331,10 @@ async fn configurations_tell_where_they_come_from() {
     assert_eq!(
         describe(&mut client, 2, "nowhere", None).await.0,
         ErrorCode::UnknownTopicOrPartition
+    );
+    assert_eq!(
+        describe(&mut client, 2, "no/where", None).await.0,
+        ErrorCode::InvalidTopicException
     );
     assert_eq!(
         describe(&mut client, 4, "9", None).await.0,

@@ -197,6 +197,18 @@ async fn an_idle_connection_is_closed() {
     assert_eq!(client.next_frame().await, None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_an_idle_connection_stays() {
+    let world = World::start(&[("connections.max.idle.ms", "-1")]).await;
+    let mut client = world.client().await;
+    client.call(3, &versions()).await;
+    let day = Duration::from_secs(86_400);
+    let read = client.socket.read_u8();
+    let silence = tokio::time::timeout(day, read).await;
+    assert!(silence.is_err(), "closed: {silence:?}");
+    client.call(3, &versions()).await;
+}
+
 #[tokio::test]
 async fn a_stopping_broker_answers_a_parked_fetch() {
     let mut world = World::start(&[]).await;

@@ -9,7 +9,7 @@ use flumen_protocol::message::list_offsets_request::{ListOffsetsPartition, ListO
 use flumen_protocol::message::metadata_request::MetadataRequestTopic;
 use flumen_protocol::message::offset_fetch_request::OffsetFetchRequestGroup;
 use flumen_protocol::message::{
-    AddOffsetsToTxnRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    AddOffsetsToTxnRequest, DeleteGroupsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
     DescribeTopicPartitionsRequest, DescribeTransactionsRequest, FetchRequest,
     FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
     ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
@@ -298,8 +298,14 @@ async fn what_is_named_twice_is_answered_once_or_refused() {
         ..Default::default()
     };
     let listed = client.call(5, &list).await.topics.remove(0).partitions;
-    assert_eq!(listed[0].error_code, 0);
-    assert_eq!(listed[1].error_code, ErrorCode::InvalidRequest.code());
+    let codes: Vec<i16> = listed.iter().map(|one| one.error_code).collect();
+    assert_eq!(codes, [ErrorCode::InvalidRequest.code()]);
+
+    let groups = DeleteGroupsRequest {
+        groups_names: twice("g"),
+        ..Default::default()
+    };
+    assert_eq!(client.call(2, &groups).await.results.len(), 1);
 
     let mut fetch: FetchRequest = fetch_request("t", 0, 0, 0);
     fetch.topics.push(fetch.topics[0].clone());

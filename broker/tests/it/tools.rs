@@ -373,6 +373,12 @@ async fn offsets_are_deleted_where_nobody_is_subscribed() {
     assert_eq!(committed(&mut client, false).await, Ok(-1));
     let missing = client.call(0, &request("t")).await;
     assert_eq!(missing.error_code, ErrorCode::GroupIdNotFound.code());
+    let nameless = OffsetDeleteRequest {
+        group_id: String::new(),
+        ..request("t")
+    };
+    let nameless = client.call(0, &nameless).await;
+    assert_eq!(nameless.error_code, ErrorCode::InvalidGroupId.code());
     // A member whose subscription cannot be read is no reason to refuse; one of another kind is.
     let mut other = join_request("");
     other.protocol_type = "connect".to_owned();

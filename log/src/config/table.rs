@@ -157,7 +157,7 @@ pub const TOPIC_CONFIGS: &[ConfigKey] = &[
         "segment.bytes",
         (Int, "1073741824", AtLeast(14)),
         &[same("log.segment.bytes")],
-        "Size of a segment file above which a new one is begun.",
+        "Size of a segment file above which a new one is begun. Apache Kafka takes no less than 1048576.",
     ),
     key(
         "segment.index.bytes",

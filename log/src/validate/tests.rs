@@ -163,10 +163,11 @@ fn timestamps_must_lie_around_the_brokers_clock() {
         timestamp_after_max_ms: 4,
         ..LogConfig::default()
     };
-    assert!(matches!(
-        check(good(), &config),
-        Err(AppendError::InvalidTimestamp { .. })
-    ));
+    let Err(AppendError::InvalidTimestamp { records, .. }) = check(good(), &config) else {
+        panic!("a record that is too new");
+    };
+    let named: Vec<i32> = records.iter().map(|(index, _)| *index).collect();
+    assert_eq!(named, [1]);
     let config = LogConfig {
         timestamp_after_max_ms: 5,
         timestamp_before_max_ms: 0,
@@ -385,6 +386,24 @@ fn an_error_names_a_hundred_records_however_many_are_wrong() {
         panic!("records that are too old");
     };
     assert_eq!(records.len(), 100);
+}
+
+#[test]
+fn the_newest_timestamp_of_a_batch_is_that_of_its_records() {
+    for told in [0, NO_TIMESTAMP, NOW + 1_000_000_000] {
+        for codec in Compression::ALL {
+            let mut bytes = builder(codec).build_mut();
+            bytes[35..43].copy_from_slice(&told.to_be_bytes());
+            seal(&mut bytes);
+            let valid = check(bytes, &LogConfig::default()).unwrap().remove(0);
+            let mut stored = BytesMut::from(&valid.bytes[..]);
+            let head: &mut [u8; HEADER_BYTES] = (&mut stored[..HEADER_BYTES]).try_into().unwrap();
+            valid.header.write(head);
+            let batch = RecordBatch::parse(stored.freeze()).unwrap();
+            batch.verify_crc().unwrap();
+            assert_eq!(batch.header().max_timestamp, NOW + 5);
+        }
+    }
 }
 
 #[test]

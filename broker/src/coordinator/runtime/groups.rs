@@ -289,6 +289,9 @@ impl Groups {
         group_id: &str,
         partitions: &[TopicPartition],
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        if group_id.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
         let Some(shard) = self.table.existing(group_id) else {
             return Err(ErrorCode::GroupIdNotFound);
         };
