@@ -21,7 +21,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::config::Props;
 use crate::error::WorkerError;
 use crate::runtime;
 use crate::state::TargetState;
@@ -300,7 +299,7 @@ async fn config(State(here): Here, Path(name): Path<String>) -> Answer {
 }
 
 async fn put_config(State(here): Here, Path(name): Path<String>, body: Bytes) -> Answer {
-    let config: Props = body::props(parse(&body)?);
+    let body::Config(config) = parse(&body)?;
     let (info, new) = worker(&here)?.put_config(&name, config).await?;
     let location = [(header::LOCATION, format!("/connectors/{name}"))];
     let body = axum::Json(body::info(&info));
@@ -448,7 +447,7 @@ async fn plugin_config(State(here): Here, Path(plugin): Path<String>) -> Answer 
 
 async fn validate(State(here): Here, Path(plugin): Path<String>, body: Bytes) -> Answer {
     let worker = worker(&here)?;
-    let mut config = body::props(parse(&body)?);
+    let body::Config(mut config) = parse(&body)?;
     let named = worker
         .registry()
         .connector(&plugin)

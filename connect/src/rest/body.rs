@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::config::{ConfigKey, Kind, Props};
@@ -10,11 +11,12 @@ use crate::state::TargetState;
 use crate::status::Status;
 use crate::worker::{ConnectorInfo, ConnectorStatus, Offset, Validated};
 
-/// `POST /connectors`. Kafka: `CreateConnectorRequest`.
+/// `POST /connectors`. Kafka: `CreateConnectorRequest`. A field it does not have is refused: it may be a misspelt one.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Create {
     pub(super) name: String,
-    #[serde(deserialize_with = "props_field")]
+    #[serde(deserialize_with = "props")]
     pub(super) config: Props,
     initial_state: Option<String>,
     pub(super) initial_offsets: Option<Vec<Offset>>,
@@ -38,16 +40,20 @@ impl Create {
     }
 }
 
-fn props_field<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Props, D::Error> {
-    Map::deserialize(deserializer).map(props)
-}
+/// A configuration that stands alone.
+#[derive(Debug, Deserialize)]
+pub(super) struct Config(#[serde(deserialize_with = "props")] pub(super) Props);
 
-/// Values of a configuration are texts; numbers and booleans are taken as theirs, as Jackson does. Null is as good as absent.
-pub(super) fn props(map: Map<String, Value>) -> Props {
-    patch(map)
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+/// Values of a configuration are texts; numbers and booleans are taken as theirs, as Jackson does. Null is refused, as by Kafka.
+fn props<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Props, D::Error> {
+    let given = patch(Map::deserialize(deserializer)?).into_iter();
+    let text = |(name, value): (String, Option<String>)| match value {
+        Some(value) => Ok((name, value)),
+        None => Err(D::Error::custom(format_args!(
+            "Null value can not be supplied as the configuration value of {name}"
+        ))),
+    };
+    given.map(text).collect()
 }
 
 /// The same, with null for "remove".

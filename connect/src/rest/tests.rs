@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::*;
-use crate::config::{ConfigDef, ConfigKey, Kind, Settings};
+use crate::config::{ConfigDef, ConfigKey, Kind, Props, Settings};
 use crate::error::TaskError;
 use crate::record::{SinkBatch, TopicPartition};
 use crate::registry::Registry;
@@ -455,6 +455,22 @@ async fn requests_that_make_no_sense_are_refused() {
     .await;
     assert_eq!(status, 400, "it is not stopped");
     assert_eq!(call(&worker, "POST", "/connectors", "{").await.0, 400);
+    let config = r#"{"connector.class":"NowhereSink","topics":"t","target":null}"#;
+    let created = format!(r#"{{"name":"m","config":{config}}}"#);
+    for (method, path, body) in [
+        ("POST", "/connectors", created.as_str()),
+        ("PUT", "/connectors/n/config", config),
+    ] {
+        let (status, told) = call(&worker, method, path, body).await;
+        let words = "Null value can not be supplied as the configuration value of target";
+        assert!(status == 400 && told.contains(words), "{status} {told}");
+    }
+    let misspelt = r#"{"name":"m","config":{},"initialState":"PAUSED"}"#;
+    let (status, told) = call(&worker, "POST", "/connectors", misspelt).await;
+    assert!(
+        status == 400 && told.contains("initialState"),
+        "{status} {told}"
+    );
     assert_eq!(
         call(
             &worker,
