@@ -110,10 +110,15 @@ fn find(
     };
     let earliest = || {
         let offset = partition.log().log_start_offset();
+        // Where nothing is, what comes will be of this epoch.
+        let leader_epoch = match offset == partition.log().log_end_offset() {
+            true => partition.leader_epoch(),
+            false => partition.epoch_at(offset),
+        };
         Place {
             offset,
             timestamp: -1,
-            leader_epoch: partition.epoch_at(offset),
+            leader_epoch,
         }
     };
     match asked.timestamp {

@@ -3,6 +3,7 @@
 use flumen_protocol::builder::{BatchBuilder, BatchOptions};
 use flumen_protocol::error_code::ErrorCode;
 use flumen_protocol::message::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use flumen_protocol::message::list_offsets_response::ListOffsetsPartitionResponse;
 use flumen_protocol::message::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
@@ -196,6 +197,11 @@ async fn a_forged_follower_reads_nothing() {
 }
 
 async fn offset_at(client: &mut Wire, timestamp: i64) -> (i64, i64) {
+    let found = place_at(client, timestamp).await;
+    (found.offset, found.timestamp)
+}
+
+async fn place_at(client: &mut Wire, timestamp: i64) -> ListOffsetsPartitionResponse {
     let partition = ListOffsetsPartition {
         partition_index: 0,
         timestamp,
@@ -211,10 +217,20 @@ async fn offset_at(client: &mut Wire, timestamp: i64) -> (i64, i64) {
         topics: vec![topic],
         ..Default::default()
     };
-    let response = client.call(7, &request).await;
-    let found = &response.topics[0].partitions[0];
+    let mut response = client.call(7, &request).await;
+    let found = response.topics.remove(0).partitions.remove(0);
     assert_eq!(found.error_code, 0);
-    (found.offset, found.timestamp)
+    found
+}
+
+#[tokio::test]
+async fn either_end_of_an_empty_partition_is_of_the_epoch_of_what_will_come() {
+    let world = World::start(&[]).await;
+    let mut client = world.client_with_topic("t", 1).await;
+    for end in [-1, -2] {
+        let place = place_at(&mut client, end).await;
+        assert_eq!((place.offset, place.leader_epoch), (0, 0));
+    }
 }
 
 #[tokio::test]
