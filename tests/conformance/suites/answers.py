@@ -8,7 +8,7 @@ import kafka
 from broker import Apache
 from suite import Skip, Suite, expect
 
-SUITE = Suite("answers", "odd requests, each to Apache Kafka and to Flumen", client="kafka-python's protocol classes")
+SUITE = Suite("answers", "odd requests, each to Apache Kafka and to Flumen", client="Apache Kafka's broker")
 FOLDER = os.path.join(kafka.HERE, "answers")
 PYTHON = os.path.join(os.path.dirname(kafka.cache()), "python/bin/python")
 
